@@ -1,0 +1,1 @@
+"""All work on the Docker engine and the host broker: plain typed Python, no Django, no request, no settings."""
