@@ -125,7 +125,7 @@ class Broker(Protocol):
         """Launches that still have something staged."""
 
     def network_ready(self) -> None:
-        """Check the firewall now, re-apply what is missing. Raises BrokerRefused `firewall` if it cannot be made whole."""
+        """Check the firewall now, re-apply what is missing. Raises BrokerRefused `firewall` if that fails."""
 
     def forget_first_password(self) -> None:
         """Remove the file with the first administrator's one-time password; idempotent."""
