@@ -31,7 +31,7 @@ def texts(content: Any) -> Iterator[str]:
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     """The one content block to answer with."""
-    messages = request.get("messages") or []
+    messages = [m for m in request.get("messages") or [] if m.get("role") != "system"]  # notes of the client itself
     last = messages[-1] if messages else {}
     blocks = last.get("content")
     if isinstance(blocks, list) and any(b.get("type") == "tool_result" for b in blocks):
