@@ -38,14 +38,14 @@ class EngineApi:
     """Calls on the engine behind `path`. No version in the URL: the engine's own newest one is used."""
 
     def __init__(self, path: Path, *, timeout: float = 60) -> None:
-        self._path = path
+        self.path = path
         self._timeout = timeout
 
     def call(
         self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: Body = None, kind: str = ""
     ) -> bytes:
         """The raw answer. Raises EngineAnswer for an error status, OSError when nobody listens."""
-        connection = _UnixConnection(self._path, timeout=self._timeout)
+        connection = _UnixConnection(self.path, timeout=self._timeout)
         url = path + ("?" + urllib.parse.urlencode(query) if query else "")
         try:
             chunked = body is not None and not isinstance(body, bytes)
