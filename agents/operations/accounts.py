@@ -183,6 +183,5 @@ def _set_one_time_password(user: User, password: str) -> None:
 
 def _check_username(username: str) -> None:
     if not re.fullmatch(USERNAME_PATTERN, username):
-        raise Invalid(
-            {"username": [f"“{username[:40]}” is no user name: 1 to 32 of a-z, 0-9, _ and -, a letter first."]}
-        )
+        problem = f"“{visible(username[:40])}” is no user name: 1 to 32 of a-z, 0-9, _ and -, a letter first."
+        raise Invalid({"username": [problem]})

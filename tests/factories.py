@@ -1,0 +1,82 @@
+"""Rows for tests, made as the operations would make them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from agents.engine.types import MountRequest
+from agents.models import Agent, AgentClass, AgentState, Operation, OperationKind, User
+from agents.operations.launch import GIB, STEPS, LaunchRequest, add_steps, free_name
+
+PASSWORD = "correct horse battery staple"
+
+
+def person(username: str, **fields: Any) -> User:
+    user = User(username=username, **fields)
+    user.set_password(PASSWORD)
+    user.save()
+    return user
+
+
+def agent_smith() -> AgentClass:
+    """The built-in class; tests with real transactions lose the row that the migration made."""
+    found, _ = AgentClass.objects.get_or_create(
+        slug="agent-smith",
+        defaults={
+            "title": "Agent Smith",
+            "builtin": True,
+            "source": "builtin:agent-smith",
+            "runtimes": ["claude", "shell"],
+        },
+    )
+    return found
+
+
+def mount(
+    source: str = "/home/alice/project", destination: str = "/workspace/project", mode: str = "rw"
+) -> MountRequest:
+    return MountRequest(source=source, destination=destination, mode=mode)  # type: ignore[arg-type]
+
+
+def launch_request(**fields: Any) -> LaunchRequest:
+    values: dict[str, Any] = {
+        "class_slug": "agent-smith",
+        "runtime": "shell",
+        "mounts": (mount(),),
+        "cpus": 1.0,
+        "memory_gb": 1.0,
+        "pids": 512,
+    }
+    return LaunchRequest(**(values | fields))
+
+
+def agent(owner: User, **fields: Any) -> Agent:
+    """A running agent, unless `state` says otherwise."""
+    values: dict[str, Any] = {
+        "name": free_name(owner.username, "agent-smith"),
+        "owner": owner,
+        "agent_class": agent_smith(),
+        "runtime": "shell",
+        "state": AgentState.RUNNING,
+        "workdir": "/workspace/project",
+        "cpus": 1.0,
+        "memory": GIB,
+        "pids": 512,
+    }
+    return Agent.objects.create(**(values | fields))
+
+
+def launch(owner: User, *, mounts: tuple[MountRequest, ...] | None = None, **fields: Any) -> Operation:
+    """A queued launch with its starting agent."""
+    starting = fields.pop("agent", None) or agent(owner, state=AgentState.STARTING)
+    wanted = mounts if mounts is not None else (mount(),)
+    operation = Operation.objects.create(
+        kind=OperationKind.LAUNCH,
+        agent=starting,
+        requested_by=owner,
+        request={"mounts": [dataclasses.asdict(one) for one in wanted]},
+        **fields,
+    )
+    add_steps(operation, STEPS)
+    return operation
