@@ -67,7 +67,9 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "agents.web.middleware.PrivatePagesMiddleware",
     "agents.web.middleware.MustChangePasswordMiddleware",
+    "agents.web.middleware.OperationErrorMiddleware",
     "axes.middleware.AxesMiddleware",  # last: it turns a refused login into its answer
 ]
 
@@ -82,6 +84,7 @@ TEMPLATES: list[dict[str, Any]] = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
                 "csp.context_processors.nonce",
+                "agents.web.context.frame",
             ],
         },
     }
@@ -120,6 +123,7 @@ AUTH_PASSWORD_VALIDATORS = [
 # Everybody comes from 127.0.0.1 here: an address says nothing, so failures count per account and the wait grows.
 AXES_HANDLER = "agents.operations.login_delay.GrowingDelayHandler"
 AXES_LOCKOUT_PARAMETERS = ["username"]
+AXES_LOCKOUT_CALLABLE = "agents.web.auth.locked_out"
 AXES_FAILURE_LIMIT = 5
 AXES_COOLOFF_TIME = datetime.timedelta(hours=24)  # how long failures are remembered; the wait is GrowingDelayHandler's
 AXES_RESET_ON_SUCCESS = True
@@ -166,8 +170,8 @@ CONTENT_SECURITY_POLICY = {
 # ── Static files ─────────────────────────────────────────────────────────────────────────────────
 STATIC_URL = "/static/"
 STATIC_ROOT = env.str("JACKIN_STATIC", default=str(BASE_DIR / "staticfiles"))
-# `dist` is what the front-end build leaves; `src` is its input and is not served.
-STATICFILES_DIRS = [(name, path) for name in ("css", "dist", "img") if (path := BASE_DIR / "static" / name).is_dir()]
+# Only `dist`, which the front-end build leaves, is served; `src` and `css` are its input.
+STATICFILES_DIRS = [("dist", BASE_DIR / "static" / "dist")] if (BASE_DIR / "static" / "dist").is_dir() else []
 STORAGES: dict[str, dict[str, Any]] = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "servestatic.storage.CompressedManifestStaticFilesStorage"},

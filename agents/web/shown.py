@@ -1,0 +1,162 @@
+"""Operations and agents as the pages show them: titles, steps and outcomes in words."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from agents.models import Agent, Operation, OperationKind, OperationState, OperationStep
+from agents.operations import selectors
+
+MOST_LINES = 400
+
+VERBS: Final[Mapping[str, str]] = {
+    OperationKind.LAUNCH: "Launch",
+    OperationKind.EJECT: "Eject",
+    OperationKind.RECONCILE: "Reconcile",
+}
+STEP_TITLES: Final[Mapping[str, str]] = {
+    "identity": "Look up the Unix account",
+    "mounts": "Open the folders as that account",
+    "image": "Make the image ready",
+    "network": "Make a network of its own",
+    "container": "Start the container, held at its gate",
+    "verify": "Compare the mounts with what was granted",
+    "ready": "Open the gate, attach the terminal",
+    "stop": "Stop its processes",
+    "remove": "Remove container and network",
+}
+_FORMS: Final[Mapping[str, tuple[str, str]]] = {  # class of operations.css, word
+    OperationStep.State.WAITING: ("todo", "waits"),
+    OperationStep.State.RUNNING: ("now", "in progress"),
+    OperationStep.State.SUCCEEDED: ("done", "done"),
+    OperationStep.State.FAILED: ("bad", "failed"),
+    OperationStep.State.SKIPPED: ("todo", "left out"),
+}
+
+
+def step_title(name: str) -> str:
+    return STEP_TITLES.get(name, name.replace("-", " ").capitalize())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ShownStep:
+    name: str
+    title: str
+    form: str
+    word: str
+    message: str
+    started_at: datetime.datetime | None
+    finished_at: datetime.datetime | None
+
+
+def shown_step(step: OperationStep) -> ShownStep:
+    form, word = _FORMS.get(step.state, ("todo", step.state))
+    return ShownStep(
+        name=step.name,
+        title=step_title(step.name),
+        form=form,
+        word=word,
+        message=step.message,
+        started_at=step.started_at,
+        finished_at=step.finished_at,
+    )
+
+
+class ShownOperation:
+    """An operation with words. What is not defined here is the row's own: `pk`, `state`, `created_at` …"""
+
+    def __init__(self, row: Operation, *, with_log: bool = False) -> None:
+        self.row = row
+        self.steps_shown = [shown_step(step) for step in row.steps.all()]
+        self.log_lines: list[str] = []
+        self.log_cut = False
+        if with_log:
+            self._read_log()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.row, name)
+
+    def _read_log(self) -> None:
+        lines = [line for piece in selectors.operation_log(self.row) for line in piece.rstrip("\n").split("\n")]
+        self.log_cut = len(lines) > MOST_LINES
+        self.log_lines = lines[-MOST_LINES:]
+
+    @property
+    def is_launch(self) -> bool:
+        return self.row.kind == OperationKind.LAUNCH
+
+    @property
+    def title(self) -> str:
+        verb = VERBS.get(self.row.kind, self.row.kind)
+        return f"{verb} {self.row.agent.name}" if self.row.agent else verb
+
+    @property
+    def short(self) -> str:
+        return self.row.id.hex[:8]
+
+    @property
+    def steps_total(self) -> int:
+        return max(1, len(self.steps_shown))
+
+    @property
+    def steps_done(self) -> int:
+        return sum(step.form == "done" for step in self.steps_shown)
+
+    @property
+    def progress_words(self) -> str:
+        """`step 3 of 7, make the image ready`."""
+        if self.row.state == OperationState.QUEUED:
+            return "waits for its turn"
+        now = [(n, step) for n, step in enumerate(self.steps_shown, start=1) if step.form == "now"]
+        if not now:
+            return f"{self.steps_done} of {self.steps_total} steps done"
+        number, step = now[0]
+        return f"step {number} of {self.steps_total}, {step.title[:1].lower()}{step.title[1:]}"
+
+    @property
+    def note(self) -> str:
+        """One line for lists: where it is, or why it failed."""
+        if self.row.is_open:
+            return "being cancelled" if self.row.cancel_requested else self.progress_words
+        return self.row.error if self.row.state == OperationState.FAILED else ""
+
+    @property
+    def summary(self) -> str:
+        person = self.row.requested_by
+        by = f"Asked for by {person.username}" if person else "Started by the service itself"
+        return by if self.row.attempt <= 1 else f"{by}, attempt {self.row.attempt}"
+
+    @property
+    def failed_title(self) -> str:
+        for number, step in enumerate(self.steps_shown, start=1):
+            if step.name == self.row.failed_step:
+                return f"Failed at step {number} of {self.steps_total}: {step.title[:1].lower()}{step.title[1:]}"
+        return f"{VERBS.get(self.row.kind, 'It')} failed"
+
+    @property
+    def undone(self) -> str:
+        """What a failure or a cancel leaves behind, in words."""
+        if self.is_launch:
+            return "What it had made is removed: nothing of this launch is left running."
+        return "What is left is looked for and removed again at the next eject, and once a minute by the service."
+
+    @property
+    def done_words(self) -> str:
+        if self.row.kind == OperationKind.EJECT:
+            return "Its container and its network are gone. What it wrote into mounted folders stays."
+        if self.is_launch:
+            return "It was launched, and has ended since."
+        return ""
+
+
+def shown_operations(rows: Iterable[Operation]) -> list[ShownOperation]:
+    return [ShownOperation(row) for row in rows]
+
+
+def latest_operation(agent: Agent, *, kind: str | None = None) -> Operation | None:
+    """The newest operation of an agent that the caller was allowed to see."""
+    rows = Operation.objects.filter(agent=agent).select_related("agent", "requested_by").prefetch_related("steps")
+    return (rows.filter(kind=kind) if kind else rows).order_by("-created_at").first()

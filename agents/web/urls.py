@@ -1,0 +1,24 @@
+"""Addresses of the pages."""
+
+from __future__ import annotations
+
+from django.urls import path, re_path
+
+from agents.web.views import account, agents, dashboard, launch, operations
+
+KEY = r"(?P<key>[0-9a-f]{32})"
+
+urlpatterns = [
+    path("", dashboard.dashboard, name="dashboard"),
+    path("login", account.log_in, name="login"),
+    path("logout", account.log_out, name="logout"),
+    path("password", account.password, name="password"),
+    path("account", account.account, name="account"),
+    path("launch", launch.launch, name="launch"),
+    path("launch/preview", launch.preview, name="launch-preview"),
+    re_path(rf"^agents/{KEY}\Z", agents.agent, name="agent"),
+    re_path(rf"^agents/{KEY}/eject\Z", agents.eject, name="agent-eject"),
+    path("operations", operations.operations, name="operations"),
+    path("operations/<uuid:operation_id>", operations.operation, name="operation"),
+    path("operations/<uuid:operation_id>/cancel", operations.cancel, name="operation-cancel"),
+]

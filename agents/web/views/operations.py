@@ -1,0 +1,60 @@
+"""Operations: the list, one with its steps and log, cancelling one."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect
+from django.urls import reverse
+from django.views.decorators.http import require_POST, require_safe
+
+from agents.models import AgentState, OperationState
+from agents.operations import lifecycle, selectors
+from agents.web.auth import signed_in
+from agents.web.http import Request, go, is_part, page_or_part
+from agents.web.shown import ShownOperation, shown_operations
+
+MOST_ROWS = 100
+
+
+@require_safe
+@signed_in
+def operations(request: Request) -> HttpResponse:
+    mine = selectors.operations_for(request.user)
+    context = {
+        "here": "operations",
+        "operations": shown_operations(mine.prefetch_related("steps")[:MOST_ROWS]),
+        "left_out": max(0, mine.count() - MOST_ROWS),
+    }
+    return page_or_part(request, "agents/operations.html", "agents/partials/_operations.html", context)
+
+
+@require_safe
+@signed_in
+def operation(request: Request, operation_id: uuid.UUID) -> HttpResponse:
+    shown = ShownOperation(selectors.get_operation(request.user, operation_id), with_log=True)
+    if is_part(request) and _leads_on(shown):
+        return go(request, reverse("agent", args=[shown.row.agent.key]))  # type: ignore[union-attr]
+    context = {"here": "operations", "operation": shown}
+    response = page_or_part(request, "agents/operation.html", "agents/partials/_operation.html", context)
+    if is_part(request) and not shown.row.is_open:
+        response["HX-Refresh"] = "true"  # it is over: the page stops asking
+    return response
+
+
+def _leads_on(shown: ShownOperation) -> bool:
+    """Whether who watches this launch wants its terminal now."""
+    agent = shown.row.agent
+    succeeded = shown.is_launch and shown.row.state == OperationState.SUCCEEDED
+    return succeeded and agent is not None and agent.state == AgentState.RUNNING
+
+
+@require_POST
+@signed_in
+def cancel(request: Request, operation_id: uuid.UUID) -> HttpResponse:
+    operation = lifecycle.request_cancel(request.user, operation_id)
+    if operation.is_open:
+        messages.info(request, "It is being cancelled: what it made is removed first.")
+    return redirect("operation", operation_id=operation.pk)

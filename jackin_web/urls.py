@@ -1,0 +1,11 @@
+"""All addresses of the service."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.urls import include, path
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("", include("agents.web.urls")),
+]
