@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Django's command line for jackin-web."""
+"""The command line: Django's commands, run by root as the service's own account; `host …` and `doctor` as root."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ import sys
 
 
 def main() -> None:
+    if os.geteuid() == 0:
+        # Root imports neither Django nor the database: this never returns.
+        from agents.host.cli import main as as_root
+
+        sys.exit(as_root(sys.argv[1:]))
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "jackin_web.settings")
     from django.core.management import execute_from_command_line
 

@@ -102,6 +102,11 @@ class Instance:
         return Path("/opt/jackin-web") / self.name
 
     @property
+    def busybox(self) -> Path:
+        """The static program of the gate: a copy of the system's where that is static."""
+        return self.code / "busybox"
+
+    @property
     def logs(self) -> Path:
         return Path("/var/log/jackin-web") / self.name
 

@@ -130,12 +130,15 @@ def attempt(
         raise HostError(f"{argv[0]} did not end within {timeout:.0f} s: {' '.join(argv)}") from error
 
 
-def as_user(user: str, argv: Sequence[str], *, umask: int | None = None) -> list[str]:
-    """`argv` run for good as `user`: its groups, no capability, no way to gain rights; ends with its parent."""
+def as_user(user: str, argv: Sequence[str], *, umask: int | None = None, group: str = "") -> list[str]:
+    """`argv` run for good as `user`: its groups, no capability, no way to gain rights; ends with its parent.
+
+    `group` is its primary group where that has another name than the account.
+    """
     command = [
         "/usr/bin/setpriv",
         f"--reuid={user}",
-        f"--regid={user}",
+        f"--regid={group or user}",
         "--init-groups",
         "--no-new-privs",
         "--inh-caps=-all",

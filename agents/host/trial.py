@@ -15,7 +15,6 @@ from agents.host.engine_api import EngineApi
 from agents.host.shell import HostError
 
 LABEL = "jackin.trial"
-BUSYBOX = Path("/usr/bin/busybox")
 # What an agent's container keeps; with these `sudo apt-get install` works.
 CAPABILITIES = (
     "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID",
@@ -89,11 +88,11 @@ class Trials:
 
 
 @contextmanager
-def trials(api: EngineApi) -> Iterator[Trials]:
+def trials(api: EngineApi, busybox: Path) -> Iterator[Trials]:
     """Trials on an image of their own; the image is gone afterwards."""
     made = Trials(api, uuid.uuid4().hex[:12])
     repository, tag = made.image.split(":")
-    api.import_image(repository=repository, tag=tag, content=image_tar(BUSYBOX.read_bytes()))
+    api.import_image(repository=repository, tag=tag, content=image_tar(busybox.read_bytes()))
     try:
         yield made
     finally:

@@ -1,0 +1,88 @@
+"""The processes of the service: what each runs, as whom, with which socket."""
+
+from __future__ import annotations
+
+import dataclasses
+import grp
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+from agents.host.instance import USER_RUN, USER_TERM, USER_WEB, Instance
+from agents.host.settings import Settings, child_env
+from agents.host.shell import as_user
+
+PYTHON = "/usr/bin/python3"
+BACKLOG = 128
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Child:
+    """One process. `sockets` maps the variable that names its inherited descriptor to the socket's name."""
+
+    name: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    cwd: Path
+    sockets: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Listener:
+    """A listening unix socket; made once, inherited by each new life of its process, so that connects queue."""
+
+    path: Path
+    group: str
+    kind: socket.SocketKind = socket.SOCK_STREAM
+
+
+def listeners(instance: Instance) -> dict[str, Listener]:
+    """The sockets that the supervisor binds, by name."""
+    return {
+        "broker": Listener(path=instance.broker_socket, group=USER_RUN),
+        "guard": Listener(path=instance.guard_socket, group=USER_RUN),
+        "feed": Listener(path=instance.feed_socket, group=USER_RUN, kind=socket.SOCK_SEQPACKET),
+        "runner": Listener(path=instance.runner_socket, group=USER_WEB),
+        "terminals": Listener(path=instance.terminals_socket, group=USER_WEB),
+    }
+
+
+def bind(listener: Listener) -> socket.socket:
+    """Bind and listen; root and the group may connect, from the first moment on."""
+    listener.path.unlink(missing_ok=True)
+    sock = socket.socket(socket.AF_UNIX, listener.kind)
+    old = os.umask(0o777)  # nobody can connect before owner and mode are right
+    try:
+        sock.bind(str(listener.path))
+    finally:
+        os.umask(old)
+    os.chown(listener.path, 0, grp.getgrnam(listener.group).gr_gid)
+    os.chmod(listener.path, 0o660)
+    sock.listen(BACKLOG)
+    return sock
+
+
+def children(settings: Settings, release: Path) -> tuple[Child, ...]:
+    """All processes, in the order of starting; they are stopped in the reverse order."""
+    python = f"{release}/venv/bin/python"
+    plain, secret = child_env(settings, secret=False), child_env(settings, secret=True)
+    root_env = plain | {"PYTHONPATH": str(release)}
+    root = ["/usr/bin/setpriv", "--pdeathsig=TERM", PYTHON, "-P", "-s", "-m"]
+    web = [f"{release}/venv/bin/daphne", "-b", settings.host, "-p", str(settings.instance.port)]
+    web += ["--websocket_timeout", "-1", "--application-close-timeout", "5", "jackin_web.asgi:application"]
+    runner = [python, f"{release}/manage.py", "runner"]
+    # 007: the database is shared by the two members of its group; everything else is for the process alone.
+    return (
+        Child(name="broker", argv=(*root, "agents.broker"), env=root_env, cwd=release,
+              sockets={"JACKIN_FD_BROKER": "broker"}),
+        Child(name="guard", argv=(*root, "agents.host.guard"), env=root_env, cwd=release,
+              sockets={"JACKIN_FD_GUARD": "guard"}),
+        Child(name="terminals", argv=tuple(as_user(USER_TERM, [python, "-P", "-m", "agents.terminals"], umask=0o077)),
+              env=plain | {"PYTHONPATH": str(release)}, cwd=release,
+              sockets={"JACKIN_FD_TERMINALS": "terminals", "JACKIN_FD_FEED": "feed"}),
+        Child(name="runner", argv=tuple(as_user(USER_RUN, runner, umask=0o007)), env=secret, cwd=release,
+              sockets={"JACKIN_FD_RUNNER": "runner"}),
+        Child(name="daphne", argv=tuple(as_user(USER_WEB, web, umask=0o007)),
+              env=secret | {"PYTHONPATH": str(release)}, cwd=release),
+    )  # fmt: skip
