@@ -1,0 +1,186 @@
+"""Letting a started container through its gate: only if it is what was staged, mount by mount."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import select
+import stat
+
+from agents.broker import gate, mountinfo, mounts, record, syscalls
+from agents.broker.config import Config
+from agents.broker.mountinfo import Entry
+from agents.broker.protocol import Refusal
+from agents.broker.record import Pin, Record
+
+log = logging.getLogger(__name__)
+
+# What the container's user namespace may use at most, per user in it. Whatever it uses is charged to the host's root.
+COUNTERS = {
+    **{f"max_{kind}_namespaces": 0 for kind in ("user", "pid", "mnt", "net", "ipc", "uts", "cgroup", "time")},
+    "max_inotify_instances": 64,
+    "max_inotify_watches": 65536,
+    "max_fanotify_groups": 8,
+    "max_fanotify_marks": 1024,
+}
+
+# What Docker itself mounts, beside the root: where, and which kinds of file system.
+_KERNEL = {
+    "/proc": {"proc", "tmpfs", "devtmpfs", "sysfs"},
+    "/sys": {"sysfs", "tmpfs", "cgroup", "cgroup2", "mqueue"},
+    "/dev": {"tmpfs", "devtmpfs", "devpts", "mqueue"},
+}
+_NAME_FILES = re.compile(r".*/containers/[0-9a-f]{64}/(hosts|hostname|resolv\.conf)")
+_VOLUMES = re.compile(r".*/volumes/[0-9a-f]{64}/_data")  # anonymous ones, of an image's VOLUME
+
+
+def admit(launch: str, *, pid: int, secrets: dict[str, str], config: Config) -> None:
+    """Compare, lower the counters, hand over the secrets, open the gate, detach the staging.
+
+    Raises Refusal `mismatch`: then the gate stays shut and the staging stays.
+    """
+    staged = record.load(launch, config)
+    claude = config.base + config.claude
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        raise _mismatch("its process has ended") from None
+    try:
+        _check_process(pid, staged, config)
+        _check_mounts(pid, staged)
+        namespace = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _check_alive(pidfd)  # until here the number meant the same process
+            lower_counters(namespace)
+        finally:
+            os.close(namespace)
+        gate.hand_over(staged.secrets.staged, secrets, owner=claude)
+        gate.open_gate(staged.gate.staged, pidfd)
+    except (FileNotFoundError, ProcessLookupError) as error:
+        raise _mismatch(f"its process or a staged directory is gone ({error.strerror})") from error
+    finally:
+        os.close(pidfd)
+    log.info("launch %s: process %d admitted with %d mounts", launch, pid, len(staged.mounts))
+    mounts.release(launch, config)
+
+
+def _mismatch(reason: str) -> Refusal:
+    return Refusal("mismatch", reason=reason)
+
+
+def _check_alive(pidfd: int) -> None:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    if poll.poll(0):
+        raise _mismatch("its process has ended")
+
+
+def _check_process(pid: int, staged: Record, config: Config) -> None:
+    """It is the first process of a remapped container, runs as the agent's user, and is our gate."""
+    with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+        status = dict(line.rstrip("\n").partition(":\t")[::2] for line in file)
+    claude = str(config.base + config.claude)
+    if set(status.get("Uid", "").split()) != {claude} or set(status.get("Gid", "").split()) != {claude}:
+        raise _mismatch("its first process does not run as the agent's user")
+    numbers = status.get("NSpid", "").split()
+    if len(numbers) != 2 or numbers[1] != "1":
+        raise _mismatch("the process is not the first one of a container")
+    with open(f"/proc/{pid}/uid_map", encoding="ascii") as file:
+        if file.read().split() != ["0", str(config.base), str(config.count)]:
+            raise _mismatch("its user namespace is not the one of the agents' engine")
+    with open(f"/proc/{pid}/cmdline", "rb") as cmdline:
+        words = cmdline.read().split(b"\0")
+    if words[:3] != [f"{gate.GATE_DIR}/busybox".encode(), b"sh", f"{gate.GATE_DIR}/gate".encode()]:
+        raise _mismatch("its first process is not the gate")
+    program, ours = os.stat(f"/proc/{pid}/exe"), os.stat(f"{staged.gate.staged}/busybox")
+    if (program.st_dev, program.st_ino) != (ours.st_dev, ours.st_ino):
+        raise _mismatch("its first process is not our program")
+
+
+def _check_mounts(pid: int, staged: Record) -> None:
+    pins = [*staged.mounts, staged.gate, staged.secrets]
+    entries = mountinfo.read(pid)
+    root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        expected = {_check_mount(pin, entries, root, staged) for pin in pins}
+    finally:
+        os.close(root)
+    for entry in entries:
+        if entry.id not in expected and not _of_docker(entry):
+            raise _mismatch(f"there is an unexpected mount at {entry.point}")
+
+
+def _check_mount(pin: Pin, entries: list[Entry], root: int, staged: Record) -> int:
+    """Compare what the container shows at the pin's destination; returns the id of that mount."""
+    where = pin.destination
+    try:
+        resolve = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_SYMLINKS | syscalls.RESOLVE_NO_MAGICLINKS
+        fd = syscalls.openat2(where, at=root, resolve=resolve)
+    except OSError as error:
+        raise _mismatch(f"{where} cannot be opened in it ({error.strerror})") from error
+    try:
+        entry = mountinfo.by_id(entries, mountinfo.mount_id(fd))
+        if entry is None or entry.point != where:
+            raise _mismatch(f"nothing is mounted at {where}")
+        if entry.device != pin.mount_device:
+            raise _mismatch(f"another file system is mounted at {where}")
+        status = os.fstat(fd)
+    finally:
+        os.close(fd)
+    if (status.st_dev, status.st_ino) != (pin.device, pin.inode) or not stat.S_ISDIR(status.st_mode):
+        raise _mismatch(f"another directory is mounted at {where}")
+    wanted = {pin.mode, "nosuid", "nodev"}
+    wanted |= {"noexec"} if pin is staged.secrets else set()
+    wanted |= {"idmapped"} if pin in staged.mounts else set()
+    if lacking := wanted - entry.options:
+        raise _mismatch(f"the mount at {where} lacks {', '.join(sorted(lacking))}")
+    return entry.id
+
+
+def _of_docker(entry: Entry) -> bool:
+    """Whether the entry is one that Docker makes in every container; an id-mapped one never is."""
+    if "idmapped" in entry.options:
+        return False
+    if entry.point == "/":
+        return entry.fstype in {"overlay", "fuse-overlayfs"}
+    for tree, kinds in _KERNEL.items():
+        if mountinfo.inside(entry.point, tree):
+            return entry.fstype in kinds
+    if entry.point in {"/etc/hosts", "/etc/hostname", "/etc/resolv.conf"}:
+        return _NAME_FILES.fullmatch(entry.root) is not None
+    return _VOLUMES.fullmatch(entry.root) is not None
+
+
+def lower_counters(namespace: int) -> None:
+    """Lower /proc/sys/user/max_* inside the user namespace; a number that is lower already stays."""
+    ours, theirs = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(ours)
+            syscalls.enter_user_namespace(namespace)
+            for name, most in COUNTERS.items():
+                _lower(name, most)
+            os.write(theirs, b"x")
+        finally:
+            os._exit(0)
+    os.close(theirs)
+    try:
+        done = os.read(ours, 1)
+    finally:
+        os.close(ours)
+        os.waitpid(pid, 0)
+    if done != b"x":
+        raise Refusal("internal", what="lowering the container's kernel counters")
+
+
+def _lower(name: str, most: int) -> None:
+    with contextlib.suppress(FileNotFoundError):  # an older kernel does not count these
+        fd = os.open(f"/proc/sys/user/{name}", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            if int(os.read(fd, 32)) > most:
+                os.pwrite(fd, str(most).encode(), 0)
+        finally:
+            os.close(fd)

@@ -1,0 +1,100 @@
+"""What each request does; runs in a worker process of its own and may take seconds."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from agents.broker import accounts, admit, listing, mounts, record
+from agents.broker.config import Config
+from agents.broker.protocol import Refusal, Request
+
+log = logging.getLogger(__name__)
+
+Reply = dict[str, Any]
+
+
+def perform(request: Request, config: Config) -> Reply:
+    """The reply to `request`. Never raises: what nobody expected becomes `internal`, its reason goes to the log."""
+    try:
+        return HANDLERS[request.op](request, config)
+    except Refusal as refusal:
+        log.info("%s %s: refused, %s", request.op, request.launch or request.web_user, refusal)
+        return refusal.reply()
+    except Exception:
+        log.exception("%s %s failed", request.op, request.launch or request.web_user)
+        return Refusal("internal", what=request.op).reply()
+
+
+def _identity(request: Request, config: Config) -> Reply:
+    found = accounts.identity(request.web_user, config)
+    return {
+        "ok": True,
+        "account": found.account,
+        "uid": found.uid,
+        "gid": found.gid,
+        "home": found.home,
+        "groups": [name for _, name in found.allowed],
+    }
+
+
+def _links(request: Request, config: Config) -> Reply:
+    return {"ok": True, "links": accounts.read_links(config)}
+
+
+def _link(request: Request, config: Config) -> Reply:
+    return {"ok": True, "link": accounts.link(request.web_user, request.account, config, how="root")}
+
+
+def _unlink(request: Request, config: Config) -> Reply:
+    return {"ok": True, "removed": accounts.unlink(request.web_user, config)}
+
+
+def _check(request: Request, config: Config) -> Reply:
+    identity = accounts.identity(request.web_user, config)
+    return {"ok": True, "results": mounts.check(request.mounts, identity, config)}
+
+
+def _list(request: Request, config: Config) -> Reply:
+    identity = accounts.identity(request.web_user, config)
+    return listing.names(request.path, prefix=request.prefix, most=request.most, identity=identity)
+
+
+def _stage(request: Request, config: Config) -> Reply:
+    identity = accounts.identity(request.web_user, config)
+    return mounts.stage(request.web_user, request.launch, request.mounts, identity, config).told()
+
+
+def _admit(request: Request, config: Config) -> Reply:
+    admit.admit(request.launch, pid=request.pid, secrets=dict(request.secrets), config=config)
+    return {"ok": True}
+
+
+def _release(request: Request, config: Config) -> Reply:
+    mounts.release(request.launch, config)
+    return {"ok": True}
+
+
+def _staged(request: Request, config: Config) -> Reply:
+    return {"ok": True, "launches": record.staged(config)}
+
+
+def _forget_first_password(request: Request, config: Config) -> Reply:
+    config.first_password_file.unlink(missing_ok=True)
+    return {"ok": True}
+
+
+HANDLERS: Mapping[str, Callable[[Request, Config], Reply]] = {
+    "identity": _identity,
+    "links": _links,
+    "link": _link,
+    "unlink": _unlink,
+    "check": _check,
+    "list": _list,
+    "stage": _stage,
+    "admit": _admit,
+    "release": _release,
+    "staged": _staged,
+    "forget_first_password": _forget_first_password,
+}

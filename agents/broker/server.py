@@ -1,0 +1,242 @@
+"""The broker's event loop: one thread that only reads requests, forks workers and sends their answers."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import selectors
+import signal
+import socket
+import struct
+import time
+from typing import Any
+
+from agents.broker import accounts, operations, record, wire
+from agents.broker.config import Config
+from agents.broker.protocol import ONLY_ROOT, Refusal, Request, parse
+from agents.broker.workers import SECONDS as SECONDS_TO_WORK
+from agents.broker.workers import Worker, Workers
+
+log = logging.getLogger(__name__)
+
+SECONDS_TO_TALK = 5.0  # for a client to send its request, or to take the reply
+MOST_CONNECTIONS = 128
+_CREDENTIALS = struct.Struct("iII")
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class Connection:
+    """One client: first its request comes in, then a worker has it, then the reply goes out."""
+
+    sock: socket.socket
+    uid: int
+    until: float
+    incoming: bytearray = dataclasses.field(default_factory=bytearray)
+    outgoing: bytes = b""
+    worker: Worker | None = None
+
+
+class Server:
+    """Serves `listener` until `stop()`; keeps no state of its own beyond the running requests."""
+
+    def __init__(self, listener: socket.socket, config: Config) -> None:
+        self._listener = listener
+        self._config = config
+        self._workers = Workers()
+        self._connections: set[Connection] = set()
+        self._selector = selectors.DefaultSelector()
+        self._stopping = False
+        self._wake, self._waker = socket.socketpair()
+
+    def stop(self, *_: object) -> None:
+        """Ask the loop to end; usable as a signal handler."""
+        self._stopping = True
+
+    def run(self) -> None:
+        """Serve. Returns after `stop()`, when every worker is gone."""
+        for sock in (self._listener, self._wake, self._waker):
+            sock.setblocking(False)
+        self._selector.register(self._listener, selectors.EVENT_READ, None)
+        self._selector.register(self._wake, selectors.EVENT_READ, self._wake)
+        before = signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
+        try:
+            while not self._stopping:
+                for key, _ in self._selector.select(self._patience()):
+                    self._handle(key.data)
+                self._watch_clock()
+        finally:
+            signal.set_wakeup_fd(before)
+            self._workers.kill_all()
+            for connection in list(self._connections):
+                self._close(connection)
+            self._selector.close()
+            self._wake.close()
+            self._waker.close()
+
+    def _patience(self) -> float | None:
+        return 0.5 if self._workers.lingering or self._connections or self._workers.running else None
+
+    def _handle(self, what: Any) -> None:
+        if what is None:
+            self._accept()
+        elif what is self._wake:
+            with contextlib.suppress(BlockingIOError):
+                self._wake.recv(4096)
+        elif isinstance(what, Connection):
+            self._talk(what)
+        else:
+            self._worker_moved(*what)
+
+    def _accept(self) -> None:
+        try:
+            sock, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        sock.setblocking(False)
+        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        _, uid, _ = _CREDENTIALS.unpack(credentials)
+        if uid not in self._config.allowed_peers or len(self._connections) >= MOST_CONNECTIONS:
+            log.warning("refusing a connection of uid %d", uid)
+            sock.close()
+            return
+        connection = Connection(sock=sock, uid=uid, until=time.monotonic() + SECONDS_TO_TALK)
+        self._connections.add(connection)
+        self._selector.register(sock, selectors.EVENT_READ, connection)
+
+    def _talk(self, connection: Connection) -> None:
+        try:
+            if connection.outgoing:
+                sent = connection.sock.send(connection.outgoing)
+                connection.outgoing = connection.outgoing[sent:]
+                if not connection.outgoing:
+                    self._close(connection)
+            elif self._complete(connection):
+                self._selector.unregister(connection.sock)
+                self._begin(connection)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            log.info("a client went away: %s", error)
+            self._close(connection)
+
+    def _complete(self, connection: Connection) -> bool:
+        """Read on; whether the whole request is there. Raises WireError."""
+        piece = connection.sock.recv(wire.HEADER.size + wire.MOST_REQUEST)
+        if not piece:
+            raise wire.WireError("closed before its request was complete")
+        connection.incoming += piece
+        if len(connection.incoming) < wire.HEADER.size:
+            return False
+        header = bytes(connection.incoming[: wire.HEADER.size])
+        try:
+            length = wire.body_length(header, most=wire.MOST_REQUEST)
+        except wire.WireError:
+            return True  # answered when it is decoded
+        return len(connection.incoming) - wire.HEADER.size >= length
+
+    def _begin(self, connection: Connection) -> None:
+        """Check the request and give it to a worker, or answer at once."""
+        try:
+            request = self._request(connection)
+            share = self._share(request)
+            if reason := self._workers.refusal(share=share, launch=request.launch):
+                raise Refusal("busy", what=reason)
+        except Refusal as refusal:
+            return self._answer(connection, wire.encode(refusal.reply()))
+        except (OSError, ValueError, KeyError, TypeError):
+            log.exception("a request could not be looked at")
+            return self._answer(connection, wire.encode(Refusal("internal", what="reading its own files").reply()))
+        config = self._config
+        self._start(connection, request, share, lambda: operations.perform(request, config))
+        return None
+
+    def _request(self, connection: Connection) -> Request:
+        header, body = connection.incoming[: wire.HEADER.size], bytes(connection.incoming[wire.HEADER.size :])
+        try:
+            length = wire.body_length(bytes(header), most=wire.MOST_REQUEST)
+            if length != len(body):
+                raise wire.WireError("there is more than one message")
+            message = wire.decode(body)
+        except wire.WireError as error:
+            raise Refusal("bad-request", detail=str(error)) from error
+        request = parse(message)
+        if request.op in ONLY_ROOT and connection.uid != 0:
+            raise Refusal("forbidden")
+        return request
+
+    def _share(self, request: Request) -> str:
+        """Whose share of the workers the request takes. Admitting and releasing never wait for looking."""
+        if request.op in {"admit", "release"}:
+            try:
+                found = record.find(request.launch, self._config)
+            except (ValueError, KeyError, TypeError):
+                found = None
+            return f"{found.account}:launch" if found else "nobody:launch"
+        if request.op in {"identity", "check", "list", "stage"}:
+            return str(accounts.linked(request.web_user, self._config)["account"])
+        return "root:files"
+
+    def _start(self, connection: Connection | None, request: Request, share: str, task: Any) -> None:
+        worker = self._workers.start(task, share=share, launch=request.launch)
+        if connection is not None:
+            connection.worker = worker
+            connection.until = worker.until + SECONDS_TO_TALK
+        data = (worker, connection, request)
+        self._selector.register(worker.pipe, selectors.EVENT_READ, data)
+        self._selector.register(worker.pidfd, selectors.EVENT_READ, data)
+
+    def _worker_moved(self, worker: Worker, connection: Connection | None, request: Request) -> None:
+        if worker.pid not in self._workers.running:
+            return  # both of its descriptors were ready
+        if self._workers.read(worker):
+            self._forget(worker.pipe)
+        if not worker.ended():
+            return
+        self._forget(worker.pipe)
+        self._forget(worker.pidfd)
+        late = time.monotonic() > worker.until
+        if self._workers.end(worker):
+            reply = bytes(worker.reply)
+        else:
+            reply = wire.encode(_failure(request, late=late).reply())
+            if request.op == "stage":
+                self._clean_after(request)
+        if connection is not None:
+            connection.worker = None
+            self._answer(connection, reply)
+
+    def _forget(self, fd: int) -> None:
+        with contextlib.suppress(KeyError):
+            self._selector.unregister(fd)
+
+    def _clean_after(self, request: Request) -> None:
+        """A worker died while it staged: remove what it had made."""
+        config = self._config
+        release = Request(op="release", launch=request.launch)
+        self._start(None, release, "nobody:launch", lambda: operations.perform(release, config))
+
+    def _answer(self, connection: Connection, reply: bytes) -> None:
+        connection.outgoing = reply
+        connection.until = time.monotonic() + SECONDS_TO_TALK
+        self._selector.register(connection.sock, selectors.EVENT_WRITE, connection)
+
+    def _watch_clock(self) -> None:
+        self._workers.kill_late()
+        self._workers.reap()
+        now = time.monotonic()
+        for connection in [each for each in self._connections if each.worker is None and now > each.until]:
+            log.info("a client was too slow")
+            self._close(connection)
+
+    def _close(self, connection: Connection) -> None:
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(connection.sock)
+        connection.sock.close()
+        self._connections.discard(connection)
+
+
+def _failure(request: Request, *, late: bool) -> Refusal:
+    if late:
+        return Refusal("timeout", path=request.path or "One of the directories", seconds=int(SECONDS_TO_WORK))
+    return Refusal("internal", what=request.op)

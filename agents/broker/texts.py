@@ -1,0 +1,97 @@
+"""The broker's sentences, one per code, and the escaping of whatever is named in them."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+
+MOST_SHOWN = 300
+
+# code → (sentence, what to do next). The order is that of the checks.
+TEXTS: Mapping[str, tuple[str, str]] = {
+    # the person
+    "not-linked": (
+        "{web_user} is not linked to a Unix account of this machine.",
+        "Ask the administrator to run, as root: manage.py host link {web_user} ACCOUNT",
+    ),
+    "account-changed": (
+        "The Unix account {account} is no longer the one that was linked: {reason}.",
+        "Ask the administrator to look at the account and to link it again, as root: manage.py host link",
+    ),
+    "account-refused": ("The Unix account {account} cannot be used for agents: {reason}.", "{remedy}"),
+    # the request
+    "forbidden": ("Only root may do this.", "Run the command as root."),
+    "busy": ("{what} at the moment.", "Try again in a few seconds."),
+    "bad-request": ("The broker does not understand the request: {detail}.", ""),
+    "too-many": (
+        "{count} mounts are asked for; at most {most} are allowed.",
+        "Mount a common parent directory instead.",
+    ),
+    "conflict": ("The launch {launch} already has other mounts staged.", "Release it first."),
+    "unknown-launch": ("Nothing is staged for the launch {launch}.", "Launch again."),
+    "mismatch": ("The container is not what was prepared: {reason}.", "The launch is ended; launch again."),
+    "firewall": ("The firewall of the agents' network is not in place: {reason}.", "Run, as root: manage.py doctor"),
+    "internal": ("The broker failed at {what}.", "Its log names the reason; run, as root: manage.py doctor"),
+    # the path, as text
+    "not-absolute": ("“{path}” is not an absolute path.", "Give the whole path, beginning with /."),
+    "dot-dot": ("“{path}” contains “..” or “.” as a part.", "Give the plain path without them."),
+    "control-characters": (
+        "The path contains characters that cannot be shown or stored: “{path}”.",
+        "Rename the directory.",
+    ),
+    "too-long": ("The path is too long: {size} bytes, where {most} are allowed.", "Give a shorter path."),
+    # the source, as its owner finds it
+    "missing": ("{path} does not exist.", "Create the directory or correct the path."),
+    "not-a-directory": ("{path} is not a directory{detail}.", "Mount the directory that holds it."),
+    "not-readable": (
+        "{account} may not read {path}: {reason}.",
+        "Choose a directory that {account} can list and enter.",
+    ),
+    "not-writable": (
+        "{account} may not write to {path}: {reason}.",
+        "Mount it read-only, or choose another directory.",
+    ),
+    "link-elsewhere": ("{path} is a link to {real}.", "Give {real} itself."),
+    "refused-source": (
+        "{path} cannot be mounted: {reason}.",
+        "Choose a directory of your own, for example below your home.",
+    ),
+    "filesystem": (
+        "{path} lies on a file system of the type {fstype}, which cannot be mounted safely{detail}.",
+        "Use a directory on one of these: {allowed}.",
+    ),
+    "submounts": (
+        "Other file systems are mounted below {path}: {below}.",
+        "Mount each of them as well, at the same place below the destination, or choose a directory without them.",
+    ),
+    "timeout": (
+        "{path} did not answer within {seconds} seconds.",
+        "Its file system may hang; choose another directory.",
+    ),
+    # the destination
+    "destination-bad": (
+        "The destination “{path}” cannot be used: {reason}.",
+        "Give an absolute path such as /workspace/project.",
+    ),
+    "destination-refused": (
+        "The destination {path} is reserved: {reason}.",
+        "Choose a path such as /workspace/project, /home/claude/project or /srv/data.",
+    ),
+    "destination-twice": ("Two mounts have the destination {path}.", "Give each mount a destination of its own."),
+}
+
+# Characters that would reorder or hide what is around them.
+_INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+
+
+def shown(text: str) -> str:
+    """`text` for a sentence: control, format and bidi characters as escapes, at most MOST_SHOWN characters."""
+    cut = text if len(text) <= MOST_SHOWN else text[:MOST_SHOWN] + "…"
+    return "".join(_escape(c) if unicodedata.category(c) in _INVISIBLE else c for c in cut)
+
+
+def _escape(character: str) -> str:
+    number = ord(character)
+    if number < 0x100:
+        return f"\\x{number:02x}"
+    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"

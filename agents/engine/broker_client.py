@@ -1,0 +1,120 @@
+"""The broker and the guard, spoken to over their sockets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from agents.broker import protocol, texts, wire
+from agents.engine.errors import BrokerRefused, BrokerUnreachable
+from agents.engine.types import (
+    AccountLink,
+    CheckedMount,
+    HostIdentity,
+    MountProblem,
+    MountRequest,
+    StagedMount,
+    Staging,
+)
+
+SECONDS = 20.0  # longer than the broker gives any of its workers
+SECONDS_FOR_FIREWALL = 30.0
+
+
+class BrokerClient:
+    """Implements `agents.engine.api.Broker`; one connection per call, usable from any thread."""
+
+    def __init__(self, broker: str | os.PathLike[str], *, guard: str | os.PathLike[str]) -> None:
+        self._broker = os.fspath(broker)
+        self._guard = os.fspath(guard)
+
+    def identity(self, web_user: str) -> HostIdentity:
+        reply = self._ask("identity", web_user=web_user)
+        return HostIdentity(
+            account=reply["account"],
+            uid=reply["uid"],
+            gid=reply["gid"],
+            home=reply["home"],
+            groups=tuple(reply["groups"]),
+        )
+
+    def links(self) -> list[AccountLink]:
+        return [AccountLink(**link) for link in self._ask("links")["links"]]
+
+    def link(self, web_user: str, account: str) -> AccountLink:
+        """Only root may: `manage.py host link`."""
+        return AccountLink(**self._ask("link", web_user=web_user, account=account)["link"])
+
+    def unlink(self, web_user: str) -> bool:
+        """Only root may; whether there was a link."""
+        return bool(self._ask("unlink", web_user=web_user)["removed"])
+
+    def check(self, web_user: str, mounts: Sequence[MountRequest]) -> list[CheckedMount | MountProblem]:
+        results = self._ask("check", web_user=web_user, mounts=_sent(mounts))["results"]
+        return [_checked(result) for result in results]
+
+    def directories(self, web_user: str, path: str, *, prefix: str = "", most: int = 200) -> tuple[list[str], bool]:
+        """Names of the directories in `path` as the owner sees them, and whether there are more."""
+        reply = self._ask("list", web_user=web_user, path=path, prefix=prefix, most=most)
+        return list(reply["names"]), bool(reply["more"])
+
+    def stage(self, web_user: str, launch: str, mounts: Sequence[MountRequest]) -> Staging:
+        reply = self._ask("stage", web_user=web_user, launch=launch, mounts=_sent(mounts))
+        return Staging(
+            launch=reply["launch"],
+            mounts=tuple(StagedMount(**mount) for mount in reply["mounts"]),
+            gate=reply["gate"],
+            secrets=reply["secrets"],
+            groups=tuple(reply["groups"]),
+        )
+
+    def admit(self, launch: str, *, pid: int, secrets: Mapping[str, str]) -> None:
+        self._ask("admit", launch=launch, pid=pid, secrets=dict(secrets))
+
+    def release(self, launch: str) -> None:
+        self._ask("release", launch=launch)
+
+    def staged(self) -> list[str]:
+        return list(self._ask("staged")["launches"])
+
+    def forget_first_password(self) -> None:
+        self._ask("forget_first_password")
+
+    def network_ready(self) -> None:
+        _call(self._guard, {"v": protocol.VERSION, "op": "network_ready"}, SECONDS_FOR_FIREWALL, "guard")
+
+    def _ask(self, op: str, **fields: object) -> dict[str, Any]:
+        return _call(self._broker, protocol.request(op, **fields), SECONDS, "broker")
+
+
+def _call(path: str, request: dict[str, Any], timeout: float, who: str) -> dict[str, Any]:
+    try:
+        wire.encode(request, most=wire.MOST_REQUEST)
+    except wire.WireError as error:
+        sentence, remedy = texts.TEXTS["bad-request"]
+        raise BrokerRefused(sentence.format(detail=error), code="bad-request", remedy=remedy) from error
+    try:
+        reply = wire.call(path, request, timeout=timeout)
+    except OSError as error:
+        message = f"The {who} of this service does not answer ({error})."
+        raise BrokerUnreachable(message, remedy="Ask the administrator to look at scripts/serve.") from error
+    if reply.get("ok") is not True:
+        raise BrokerRefused(
+            str(reply.get("message", f"The {who} refused.")),
+            code=str(reply.get("code", "internal")),
+            index=reply.get("index"),
+            remedy=str(reply.get("remedy", "")),
+        )
+    return reply
+
+
+def _sent(mounts: Sequence[MountRequest]) -> list[dict[str, str]]:
+    return [{"source": each.source, "destination": each.destination, "mode": each.mode} for each in mounts]
+
+
+def _checked(result: Mapping[str, Any]) -> CheckedMount | MountProblem:
+    if result["ok"]:
+        return CheckedMount(**{key: result[key] for key in ("source", "real_path", "device", "inode", "fstype")})
+    message = " ".join(part for part in (result["message"], result["remedy"]) if part)
+    return MountProblem(code=result["code"], message=message)
