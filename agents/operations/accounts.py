@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Iterable
 from typing import Any
 
+from axes.utils import reset as axes_reset
 from django.conf import settings
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.hashers import make_password
@@ -168,6 +169,16 @@ def _mirror_one(user: User, link: AccountLink) -> int:
     HostAccount.objects.update_or_create(user=user, defaults=values)
     audit.record("account.link", actor=None, summary=f"{user.username}: {link.account} ({link.uid}), {link.how}")
     return 1
+
+
+def unlock(username: str) -> int:
+    """Forget the failed logins of `username`; returns how many records there were. Raises NotFound."""
+    if not User.objects.filter(username=username).exists():
+        raise NotFound(f"There is no account {visible(username[:40])}.")
+    with transaction.atomic(durable=True):
+        forgotten = int(axes_reset(username=username))
+        audit.record("login.unlock", actor=None, summary=username)
+    return forgotten
 
 
 def several_people() -> bool:

@@ -1,8 +1,9 @@
-"""Parsing the environment text of a launch: NAME=value lines, all of them treated as secrets."""
+"""What an agent finds in its environment: the owner's NAME=value lines, all of them secrets, and a git identity."""
 
 from __future__ import annotations
 
 import re
+import socket
 
 from agents.operations.errors import Invalid
 
@@ -38,6 +39,16 @@ def parse_environment(text: str) -> dict[str, str]:
     if wrong:
         raise Invalid({"environment": wrong[:10]})
     return found
+
+
+def git_identity(name: str, email: str, account: str) -> tuple[str, str]:
+    """Name and address for commits; characters that git cannot take are left out."""
+    address = email if "@" in email else f"{account}@{socket.gethostname()}"
+    return _plain(name) or account, _plain(address)
+
+
+def _plain(text: str) -> str:
+    return "".join(c for c in text if c.isprintable() and c not in "<>")[:200].strip()
 
 
 def _problem(name: str, equals: str, value: str, found: dict[str, str]) -> str:

@@ -15,7 +15,7 @@ from agents.engine.types import MountRequest
 from agents.models import LIVE_STATES, Agent, AgentClass, Operation, OperationKind, OperationStep, User
 from agents.operations import audit, gateway, mounts, permissions, selectors
 from agents.operations.environment import parse_environment
-from agents.operations.errors import Conflict, Invalid, Unavailable
+from agents.operations.errors import Conflict, Invalid, Refused, Unavailable
 from agents.operations.permissions import Action
 
 STEPS = ("identity", "mounts", "image", "network", "container", "verify", "ready")
@@ -94,16 +94,20 @@ def _validate(user: User, request: LaunchRequest) -> Mapping[str, str]:
         secrets = parse_environment(request.environment)
     except Invalid as invalid:
         errors |= invalid.errors
-    wrong_mounts = mounts.mount_list_problems(request.mounts)
-    if not wrong_mounts:
-        wrong_mounts = mounts.broker_problems(
-            gateway.check_mounts(user.get_username(), mounts.normalized(request.mounts))
-        )
+    wrong_mounts = mounts.mount_list_problems(request.mounts) or _broker_problems(user, request)
     errors |= wrong_mounts
     if errors:
         audit.record_refusal(Action.LAUNCH, actor=user, summary="; ".join(f"{f}: {m[0]}" for f, m in errors.items()))
         raise Invalid(errors)
     return secrets
+
+
+def _broker_problems(user: User, request: LaunchRequest) -> mounts.Errors:
+    try:
+        found = gateway.check_mounts(user.get_username(), mounts.normalized(request.mounts))
+    except Refused as refused:  # no linked account, say: nothing in the form is wrong, but nothing of it may be lost
+        return {"": [f"{refused.message} {refused.remedy}".strip()]}
+    return mounts.broker_problems(found)
 
 
 def _create(

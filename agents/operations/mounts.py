@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import posixpath
+import unicodedata
 from collections.abc import Sequence
 
 from django.conf import settings
 
+from agents.broker.protocol import DESTINATION_CODES, GENERAL_CODES, MODE_CODES
 from agents.engine.types import CheckedMount, MountProblem, MountRequest
-from agents.operations.text import has_control_characters, shortened, visible
+from agents.operations.text import shortened, visible
 
 MOST_MOUNTS = 16
 MOST_BYTES = 4096
@@ -27,6 +29,8 @@ RESERVED_TREES = (
 )
 RESERVED_PLACES = ("/", "/tmp", "/home", CONTAINER_HOME)  # noqa: S108
 
+UNWANTED = frozenset({"Cc", "Cs", "Zl", "Zp"})  # controls, lone surrogates, line and paragraph separators
+
 Errors = dict[str, list[str]]
 
 
@@ -40,8 +44,8 @@ def path_problems(path: str) -> list[str]:
     """What is wrong with `path` as a piece of text; the first thing only."""
     if not path:
         return ["Give a path."]
-    if has_control_characters(path):
-        return [f"The path “{shown(path)}” has control characters or invisible ones; write it without them."]
+    if any(unicodedata.category(character) in UNWANTED for character in path):
+        return [f"The path “{shown(path)}” has control characters; give one without them."]
     size = len(path.encode("utf-8", "surrogateescape"))
     if size > MOST_BYTES:
         return [f"The path has {size} bytes; at most {MOST_BYTES} are possible. Give a shorter one."]
@@ -125,9 +129,11 @@ def broker_problems(found: Sequence[CheckedMount | MountProblem]) -> Errors:
 
 def problem_field(code: str, index: int | None) -> str:
     """The field for one of the broker's codes."""
-    if index is None:
+    if index is None or code in GENERAL_CODES:
         return "mounts"
-    return f"mounts.{index}.{'destination' if code.startswith('destination') else 'source'}"
+    if code in MODE_CODES:
+        return f"mounts.{index}.mode"
+    return f"mounts.{index}.{'destination' if code in DESTINATION_CODES else 'source'}"
 
 
 def normalized(mounts: Sequence[MountRequest]) -> tuple[MountRequest, ...]:

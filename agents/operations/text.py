@@ -18,11 +18,6 @@ def visible(text: str, *, keep: str = "\t") -> str:
     return "".join(c if c in keep or unicodedata.category(c) not in _HIDDEN else _escaped(c) for c in text)
 
 
-def has_control_characters(text: str) -> bool:
-    """Whether `visible` would change anything, tab included."""
-    return visible(text, keep="") != text
-
-
 def shortened(text: str, *, most: int) -> str:
     """At most `most` characters, the end marked where something is missing."""
     return text if len(text) <= most else text[: max(most - 1, 0)] + "…"

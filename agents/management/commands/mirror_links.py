@@ -1,0 +1,23 @@
+"""`manage.py mirror_links`: copy the broker's account links into the database, for the pages to show."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from agents.engine.errors import EngineError
+from agents.operations import accounts
+from agents.operations.engines import build_engines
+
+
+class Command(BaseCommand):
+    help = "Mirrors the broker's account links in the database; the runner does the same each minute."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            links = build_engines().broker.links()
+        except EngineError as error:
+            raise CommandError(f"{error.message} {error.remedy}".strip()) from None
+        changed = accounts.mirror_links(links)
+        self.stdout.write(f"{len(links)} linked, {changed} changed")

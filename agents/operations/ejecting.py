@@ -1,0 +1,120 @@
+"""Doing an eject: stop the container with grace, then remove everything of the agent."""
+
+from __future__ import annotations
+
+import logging
+
+from django.db import transaction
+
+from agents.engine.errors import EngineError
+from agents.models import (
+    LIVE_STATES,
+    OPEN_STATES,
+    Agent,
+    AgentState,
+    Operation,
+    OperationKind,
+    OperationState,
+    OperationStep,
+    User,
+)
+from agents.operations import cleanup, policy
+from agents.operations.engines import Engines
+from agents.operations.errors import OperationError, Unavailable
+from agents.operations.leases import LeaseLost
+from agents.operations.lifecycle import queue_eject
+from agents.operations.progress import Progress, explain, remedy_of
+from agents.operations.streams import StreamSink
+from agents.operations.transitions import move_agent, move_operation
+
+logger = logging.getLogger(__name__)
+
+GRACE = 10  # seconds between SIGTERM and SIGKILL
+
+
+def run_eject(operation: Operation, *, engines: Engines, streams: StreamSink) -> None:
+    """Work on a taken eject until the agent has ended; replayable at any point. Raises LeaseLost.
+
+    When it fails the agent stays EJECTING, and reconcile asks for another eject.
+    """
+    progress = Progress(operation)
+    try:
+        agent = policy.checked_eject(operation)
+        with progress.step("stop"):
+            for container in cleanup.containers_of(engines, agent.key):
+                engines.engine.stop(container.id, grace=GRACE)
+        with progress.step("remove", last=True):
+            _remove(operation, agent, engines=engines, streams=streams, progress=progress)
+    except LeaseLost:
+        raise
+    except Exception as error:
+        if not isinstance(error, OperationError | EngineError):
+            logger.exception("operation %s: eject failed", operation.id.hex)
+        _fail(operation, error, progress)
+
+
+def eject_all(engines: Engines, *, streams: StreamSink, actor: User | str | None = None) -> list[str]:
+    """Eject every live agent, here and now, whoever owns it; returns a sentence for each that could not be."""
+    Operation.objects.filter(state__in=OPEN_STATES, kind=OperationKind.LAUNCH).update(cancel_requested=True)
+    problems: list[str] = []
+    for agent in Agent.objects.filter(state__in=LIVE_STATES).select_related("owner"):
+        launches = [one.id.hex for one in Operation.objects.filter(agent=agent, kind=OperationKind.LAUNCH)]
+        try:
+            for container in cleanup.containers_of(engines, agent.key):
+                engines.engine.stop(container.id, grace=GRACE)
+        except EngineError as error:
+            problems.append(f"{agent.name}: {error.message}")
+            continue
+        if left := cleanup.remove_objects(engines, key=agent.key, launches=launches):
+            problems += [f"{agent.name}: {sentence}" for sentence in left]
+            continue
+        streams.drop(agent.key, "ejected")
+        with transaction.atomic(durable=True):
+            _close_open_operations(agent, actor)
+            move_agent(agent, AgentState.ENDED, actor=actor, reason="ejected when the service was stopped")
+    return problems
+
+
+def queue_again(agent: Agent) -> None:
+    """Another eject for an agent that is EJECTING while nobody works on it."""
+    with transaction.atomic(durable=True):
+        under_way = Operation.objects.filter(agent=agent, kind=OperationKind.EJECT, state__in=OPEN_STATES)
+        if not under_way.exists() and Agent.objects.filter(pk=agent.pk, state=AgentState.EJECTING).exists():
+            queue_eject(agent, requested_by=None)
+
+
+def _remove(operation: Operation, agent: Agent, *, engines: Engines, streams: StreamSink, progress: Progress) -> None:
+    launches = [one.id.hex for one in Operation.objects.filter(agent=agent, kind=OperationKind.LAUNCH)]
+    if left := cleanup.remove_objects(engines, key=agent.key, launches=launches):
+        raise Unavailable("Not everything could be removed: " + " ".join(left), remedy="It is tried again each minute.")
+    person = operation.requested_by
+    reason = f"ejected by {person.get_username()}" if person else "ejected"
+    streams.drop(agent.key, reason)
+    with transaction.atomic(durable=True):
+        mine = {"lease_owner": operation.lease_owner}
+        if not move_operation(operation, OperationState.SUCCEEDED, actor=person, only_if=mine):
+            raise LeaseLost
+        if agent.state in LIVE_STATES:
+            move_agent(agent, AgentState.ENDED, actor=person, operation=operation, reason=reason)
+        progress.close_steps(running=OperationStep.State.SUCCEEDED)
+
+
+def _fail(operation: Operation, error: Exception, progress: Progress) -> None:
+    with transaction.atomic(durable=True):
+        moved = move_operation(
+            operation,
+            OperationState.FAILED,
+            actor=operation.requested_by,
+            only_if={"lease_owner": operation.lease_owner},
+            error=explain(error),
+            remedy=remedy_of(error),
+            failed_step=operation.step,
+        )
+        if not moved:
+            raise LeaseLost
+        progress.close_steps(running=OperationStep.State.FAILED)
+
+
+def _close_open_operations(agent: Agent, actor: User | str | None) -> None:
+    for operation in Operation.objects.filter(agent=agent, state__in=OPEN_STATES):
+        move_operation(operation, OperationState.CANCELLED, actor=actor, error="The service was stopped with --eject.")

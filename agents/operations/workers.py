@@ -1,0 +1,118 @@
+"""The threads that work on operations, and the one that keeps their leases."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from django.db import connections
+
+from agents.models import Operation, OperationKind
+from agents.operations import leases
+from agents.operations.ejecting import run_eject
+from agents.operations.engines import Engines
+from agents.operations.launching import run_launch
+from agents.operations.secret_store import SecretStore
+from agents.operations.streams import StreamSink
+
+logger = logging.getLogger(__name__)
+
+THREADS = 4
+LOOK_EVERY = 2.0  # seconds, when nobody wakes us
+BEAT_EVERY = 10.0
+
+
+class Workers:
+    """Takes operations until it is stopped. `wake` makes it look at once."""
+
+    def __init__(
+        self, engines: Engines, *, streams: StreamSink, secrets: SecretStore, process: str, threads: int = THREADS
+    ) -> None:
+        self._engines = engines
+        self._streams = streams
+        self._secrets = secrets
+        self._process = process
+        self._stop = threading.Event()
+        self._work = threading.Condition()
+        self._woken = 0
+        self._held: set[str] = set()
+        self._threads = [
+            threading.Thread(target=self._loop, name=f"worker-{number}", daemon=True) for number in range(threads)
+        ]
+        self._beating = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        for thread in (*self._threads, self._beating):
+            thread.start()
+
+    def stop(self, *, timeout: float = 5) -> None:
+        """Take nothing new. What is under way goes on in a later process, once this one is gone."""
+        self._stop.set()
+        self.wake()
+        until = time.monotonic() + timeout
+        for thread in (*self._threads, self._beating):
+            thread.join(timeout=max(0.0, until - time.monotonic()))
+
+    def wake(self) -> None:
+        with self._work:
+            self._woken += 1
+            self._work.notify_all()
+
+    def work_once(self) -> bool:
+        """Take one operation and work on it to its end; False when there was none."""
+        operation = leases.take(self._process)
+        if operation is None:
+            return False
+        token = operation.lease_owner  # the end of the work clears it
+        self._held.add(token)
+        try:
+            self._run(operation)
+        except leases.LeaseLost:
+            logger.warning("operation %s: another worker has it", operation.id.hex)
+        except Exception:  # the lease runs out, and another attempt follows
+            logger.exception("operation %s: given back", operation.id.hex)
+        finally:
+            self._held.discard(token)
+        return True
+
+    def _run(self, operation: Operation) -> None:
+        logger.info("operation %s: %s, attempt %d", operation.id.hex, operation.kind, operation.attempt)
+        if operation.kind == OperationKind.LAUNCH:
+            secrets = self._secrets.get(operation.id)
+            run_launch(operation, engines=self._engines, streams=self._streams, secrets=secrets)
+            self._secrets.drop(operation.id)
+        elif operation.kind == OperationKind.EJECT:
+            run_eject(operation, engines=self._engines, streams=self._streams)
+        logger.info("operation %s: %s", operation.id.hex, operation.state)
+
+    def _loop(self) -> None:
+        try:
+            while not self._stop.is_set():
+                seen = self._woken
+                if self._worked():
+                    continue
+                with self._work:
+                    if self._woken == seen and not self._stop.is_set():
+                        self._work.wait(timeout=LOOK_EVERY)
+        finally:
+            connections.close_all()
+
+    def _worked(self) -> bool:
+        try:
+            return self.work_once()
+        except Exception:
+            logger.exception("taking an operation")
+            connections.close_all()
+            return False
+
+    def _beat(self) -> None:
+        try:
+            while not self._stop.wait(timeout=BEAT_EVERY):
+                try:
+                    leases.beat(list(self._held))
+                except Exception:
+                    logger.exception("keeping the leases")
+                    connections.close_all()
+        finally:
+            connections.close_all()
