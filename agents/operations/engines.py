@@ -34,4 +34,5 @@ def build_engines() -> Engines:
     from agents.engine.images import ImageBuilder
 
     engine = DockerEngine(settings.JACKIN_ENGINE_SOCKET, instance=settings.JACKIN_INSTANCE)
-    return Engines(engine=engine, broker=BrokerClient(settings.JACKIN_BROKER_SOCKET), image_for=ImageBuilder(engine))
+    broker = BrokerClient(settings.JACKIN_BROKER_SOCKET, guard=settings.JACKIN_GUARD_SOCKET)
+    return Engines(engine=engine, broker=broker, image_for=ImageBuilder(engine))

@@ -7,13 +7,13 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
 
 from django.db import close_old_connections, connections
 
 from agents.engine.errors import EngineError, NotFound
-from agents.engine.feed_client import FeedEvent, FeedLost, WindowResized
+from agents.engine.feed_client import FeedLost
 from agents.engine.types import LABEL_AGENT, ContainerInfo
 from agents.models import Agent, AgentState
 from agents.operations.engines import Engines
@@ -40,9 +40,9 @@ class Feed(Protocol):
 
     def connect(self) -> None: ...
     def streams(self) -> set[str]: ...
-    def push(self, agent: str, stream: socket.socket, *, rows: int, columns: int, history: bytes = b"") -> None: ...
+    def push(self, agent: str, sock: socket.socket, rows: int, columns: int, history: bytes = b"") -> None: ...
     def drop(self, agent: str, reason: str) -> None: ...
-    def events(self) -> Iterator[FeedEvent]: ...
+    def events(self) -> Iterator[Mapping[str, Any]]: ...
     def close(self) -> None: ...
 
 
@@ -67,7 +67,7 @@ class Streams:
         self._feed = feed
         self._ended = ended
         self._stop = threading.Event()
-        self._wanted: dict[str, tuple[float, bool]] = {}  # agents that need a stream: when to try, with history?
+        self._wanted: dict[str, float] = {}  # agents that need a stream, and when to try
         self._changed = threading.Event()
         self._containers: dict[str, str] = {}  # ids seen lately, to resize without a search
         self._threads = [
@@ -89,9 +89,9 @@ class Streams:
     def push(self, key: str, stream: socket.socket, *, rows: int, columns: int, history: bytes = b"") -> None:
         """While terminals is away the stream is only closed: another is made when it is back."""
         try:
-            self._feed.push(key, stream, rows=rows, columns=columns, history=history)
+            self._feed.push(key, stream, rows, columns, history)
         except FeedLost as error:
-            logger.warning("agent %s: stream not handed over: %s", key, error.message)
+            logger.warning("agent %s: stream not handed over: %s", key, error)
 
     def drop(self, key: str, reason: str) -> None:
         self._wanted.pop(key, None)
@@ -99,7 +99,7 @@ class Streams:
         try:
             self._feed.drop(key, reason)
         except FeedLost as error:
-            logger.warning("agent %s: terminals not told of its end: %s", key, error.message)
+            logger.warning("agent %s: terminals not told of its end: %s", key, error)
 
     def _listen(self) -> None:
         while not self._stop.is_set():
@@ -110,7 +110,7 @@ class Streams:
                     self._handle(event)
             except FeedLost as error:
                 if not self._stop.is_set():
-                    logger.info("%s", error.message)
+                    logger.info("%s", error)
             except Exception:
                 logger.exception("feed")
             finally:
@@ -125,41 +125,42 @@ class Streams:
         for key in known - keys:
             self.drop(key, "The agent has ended.")
         for key in keys - known:
-            self._want(key, after=0, history=True)
+            self._want(key, after=0)
 
-    def _handle(self, event: FeedEvent) -> None:
-        if isinstance(event, WindowResized):
-            self._resize(event)
+    def _handle(self, event: Mapping[str, Any]) -> None:
+        key = event["agent"]
+        if event["event"] == "resize":
+            self._resize(key, rows=event["rows"], columns=event["columns"])
         else:
-            self._want(event.agent, after=0, history=False)  # the pump kept what it had
+            self._want(key, after=0)
 
-    def _resize(self, event: WindowResized) -> None:
+    def _resize(self, key: str, *, rows: int, columns: int) -> None:
         """Every one of them, in order: two in a row make a program draw anew."""
         engine = self._engines.engine
         try:
-            if known := self._containers.get(event.agent):
+            if known := self._containers.get(key):
                 with contextlib.suppress(NotFound):
-                    engine.resize(known, rows=event.rows, columns=event.columns)
+                    engine.resize(known, rows=rows, columns=columns)
                     return
-            if (container := self._running(event.agent)) is not None:
-                engine.resize(container.id, rows=event.rows, columns=event.columns)
+            if (container := self._running(key)) is not None:
+                engine.resize(container.id, rows=rows, columns=columns)
         except EngineError as error:
-            logger.info("agent %s: not resized: %s", event.agent, error.message)
+            logger.info("agent %s: not resized: %s", key, error.message)
 
-    def _want(self, key: str, *, after: float, history: bool) -> None:
-        self._wanted[key] = (time.monotonic() + after, history)
+    def _want(self, key: str, *, after: float) -> None:
+        self._wanted[key] = time.monotonic() + after
         self._changed.set()
 
     def _attach_wanted(self) -> None:
         while not self._stop.is_set():
             self._changed.wait(timeout=RETRY_AFTER if self._wanted else None)
             self._changed.clear()
-            for key, (when, history) in list(self._wanted.items()):
+            for key, when in list(self._wanted.items()):
                 if when <= time.monotonic() and not self._stop.is_set():
                     self._wanted.pop(key, None)
-                    self._attach(key, history=history)
+                    self._attach(key)
 
-    def _attach(self, key: str, *, history: bool) -> None:
+    def _attach(self, key: str) -> None:
         engine = self._engines.engine
         try:
             container = self._running(key)
@@ -167,13 +168,13 @@ class Streams:
                 self._ended()
                 return
             stream = engine.attach(container.id)
-            # Attached first: a few bytes twice are better than a few bytes lost.
-            earlier = engine.logs(container.id, most=HISTORY) if history else b""
-            self.push(key, stream, rows=ROWS, columns=COLUMNS, history=earlier)
+            # Attached first, so that nothing is lost in between; terminals shows nothing twice.
+            history = engine.logs(container.id, most=HISTORY)
+            self.push(key, stream, rows=ROWS, columns=COLUMNS, history=history)
             logger.info("agent %s: attached again", key)
         except EngineError as error:
             logger.warning("agent %s: not attached: %s", key, error.message)
-            self._want(key, after=RETRY_AFTER, history=history)
+            self._want(key, after=RETRY_AFTER)
         except Exception:
             logger.exception("agent %s: attach", key)
 

@@ -1,0 +1,54 @@
+"""A broker and an engine in memory, a recorder of streams, and a proxy that breaks any call."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+
+class Broken:
+    """`target`, but the calls in `errors` raise instead; all others go through. Errors may be changed at any time."""
+
+    def __init__(self, target: Any, errors: dict[str, Exception] | None = None) -> None:
+        self.target = target
+        self.errors: dict[str, Exception] = dict(errors or {})
+        self.before: dict[str, Callable[[], object]] = {}  # what to do just before a call
+        self.calls: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.target, name)
+        if not callable(found):
+            return found
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self.calls.append(name)
+            if name in self.before:
+                self.before[name]()
+            if name in self.errors:
+                raise self.errors[name]
+            return found(*args, **kwargs)
+
+        return call
+
+
+class RecordedStreams:
+    """A sink that remembers who got a stream and whose was dropped."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, socket.socket] = {}
+        self.dropped: dict[str, str] = {}
+
+    def push(self, key: str, stream: socket.socket, *, rows: int, columns: int, history: bytes = b"") -> None:
+        assert rows > 0
+        assert columns > 0
+        self.held[key] = stream
+
+    def drop(self, key: str, reason: str) -> None:
+        self.dropped[key] = reason
+        if (stream := self.held.pop(key, None)) is not None:
+            stream.close()
+
+    def close(self) -> None:
+        for key in list(self.held):
+            self.drop(key, "closed")
