@@ -92,7 +92,7 @@ def ensure(django: Django, *, asked: str | None) -> None:
         say(f"Made the account {OPERATOR} with a sample project in ~{OPERATOR}/sample-project.")
     check_account(account)
     password = "".join(secrets.choice(ALPHABET) for _ in range(LENGTH))
-    words = ["first_administrator", "--username", account, "--account", account]
+    words = ["first_administrator", account]
     answer = django.manage(*words, user=USER_RUN, text=f"{password}\n").split()
     if answer[-1:] == ["created"]:
         _hand_over(django, account, password)

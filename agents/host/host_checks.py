@@ -89,6 +89,7 @@ def user_namespace() -> Iterator[int]:
     child = os.fork()
     if child == 0:
         try:
+            os.close(go[1])  # else it would keep its own pipe open
             syscalls.unshare_user_namespace()
             os.write(ready[1], b"1")
             os.read(go[0], 1)

@@ -29,14 +29,12 @@ class Django:
 
     def manage(self, *words: str, user: str = USER_RUN, text: str | None = None, timeout: float = 300) -> str:
         """Run one command to its end; returns what it printed. Raises HostError with its last words."""
-        env = child_env(self.settings, secret=True)
-        return run(self.argv(*words, user=user), env=env, text=text, cwd=self.release, timeout=timeout)
+        return run(self.argv(*words, user=user), env=self._env(), text=text, cwd=self.release, timeout=timeout)
 
     def follow(self, *words: str, user: str = USER_RUN) -> None:
         """Run one long command and show its lines as they come. Raises HostError."""
-        env = child_env(self.settings, secret=True)
         with subprocess.Popen(
-            self.argv(*words, user=user), env=env, cwd=self.release, stdin=subprocess.DEVNULL,
+            self.argv(*words, user=user), env=self._env(), cwd=self.release, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
         ) as process:  # fmt: skip
             for line in process.stdout or ():
@@ -58,6 +56,9 @@ class Django:
         self.manage("collectstatic", "--no-input", "--clear", "-v", "0", user=USER_WEB)
         note.write_text(self._stamp())
         return True
+
+    def _env(self) -> dict[str, str]:
+        return {**child_env(self.settings, secret=True), "PYTHONPATH": str(self.release)}
 
     def _stamp(self) -> str:
         return f"{self.release.name} {_inode(self.settings.instance.database)}"

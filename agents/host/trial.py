@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import tarfile
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from agents.host.engine_api import EngineApi
 from agents.host.shell import HostError
 
 LABEL = "jackin.trial"
+END = "jackin-trial-end"
+LOG_SECONDS = 5.0
 # What an agent's container keeps; with these `sudo apt-get install` works.
 CAPABILITIES = (
     "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID",
@@ -54,16 +57,27 @@ class Trials:
 
     def run(self, script: str, *, network: str = "bridge", timeout: float = 20) -> Answer:
         """Run `script` with busybox' shell to its end. Raises HostError if the engine cannot."""
-        container = self.create(script, network=network)
+        container = self.create(f"( {script}\n)\necho {END} $?", network=network)
         try:
             self._api.call("POST", f"/containers/{container}/start")
             waiting = EngineApi(self._api.path, timeout=timeout)
-            code = waiting.json("POST", f"/containers/{container}/wait")["StatusCode"]
-            return Answer(code=code, output=self.output(container))
+            waiting.json("POST", f"/containers/{container}/wait")
+            return self._answer(container)
         except TimeoutError as error:
             raise HostError(f"The trial container did not end within {timeout:.0f} s.") from error
         finally:
             self.remove(container)
+
+    def _answer(self, container: str) -> Answer:
+        """The last lines of a container that ended at once may reach the log after the news of its end."""
+        limit = time.monotonic() + LOG_SECONDS
+        while True:
+            output, _, code = self.output(container).rpartition(f"{END} ")
+            if code.strip().isdigit():
+                return Answer(code=int(code), output=output)
+            if time.monotonic() > limit:
+                raise HostError("The output of the trial container did not arrive.")
+            time.sleep(0.05)
 
     def create(self, script: str, *, network: str = "bridge", tty: bool = False) -> str:
         """A container that will run `script`; returns its id."""
