@@ -27,6 +27,7 @@ JACKIN_FEED_SOCKET: str = env.str("JACKIN_FEED_SOCKET", default=f"{JACKIN_DATA}/
 JACKIN_RUNNER_SOCKET: str = env.str("JACKIN_RUNNER_SOCKET", default=f"{JACKIN_DATA}/run-web/runner.sock")
 JACKIN_TERMINALS_SOCKET: str = env.str("JACKIN_TERMINALS_SOCKET", default=f"{JACKIN_DATA}/run-web/terminals.sock")
 JACKIN_EXTRA_CA: str = env.str("JACKIN_EXTRA_CA", default="")
+JACKIN_PUBLISHED_CONSTRUCT: bool = env.bool("JACKIN_PUBLISHED_CONSTRUCT", default=False)
 JACKIN_INSECURE_HTTP: bool = env.bool("JACKIN_INSECURE_HTTP", default=False)
 JACKIN_TLS: bool = env.bool("JACKIN_TLS", default=False)
 JACKIN_MAX_AGENTS: int = env.int("JACKIN_MAX_AGENTS", default=32)  # live agents of one person

@@ -16,7 +16,7 @@ from agents.models import User
 from tests import factories
 
 _SCRATCH = pathlib.Path(tempfile.mkdtemp(prefix="jackin-tests-"))
-_TRIGGERS = ("agents_auditevent_no_update", "agents_auditevent_no_delete")
+_TRIGGERS = tuple(f"agents_auditevent_no_{what}" for what in ("update", "delete", "replace"))
 
 
 def pytest_configure(config: pytest.Config) -> None:

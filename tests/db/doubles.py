@@ -42,6 +42,8 @@ class RecordedStreams:
     def push(self, key: str, stream: socket.socket, *, rows: int, columns: int, history: bytes = b"") -> None:
         assert rows > 0
         assert columns > 0
+        if (earlier := self.held.pop(key, None)) is not None:
+            earlier.close()
         self.held[key] = stream
 
     def drop(self, key: str, reason: str) -> None:
