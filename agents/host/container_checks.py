@@ -114,7 +114,7 @@ def agents_apart(api: EngineApi, trials: Trials) -> str:
         for side in ("a", "b"):
             body = {"Name": f"trial-{tag}-{side}", "Driver": "bridge"}
             made.append(str(api.json("POST", "/networks/create", body=body)["Id"]))
-        listening = trials.create("busybox nc -lk -p 7777 -e /bin/busybox echo heard", network=made[0])
+        listening = trials.create("busybox nc -ll -p 7777 -e /bin/busybox echo heard", network=made[0])
         api.call("POST", f"/containers/{listening}/start")
         networks = api.json("GET", f"/containers/{listening}/json")["NetworkSettings"]["Networks"]
         knock = f"busybox timeout 2 busybox nc {next(iter(networks.values()))['IPAddress']} 7777; true"

@@ -93,9 +93,11 @@ class OwnEngine:
         env = base_env() | {"HOME": "/root"}
         env |= {name: value for name, value in network_env().items() if name in PROXY_ENV or name.startswith("SSL_")}
         with self._log(program).open("ab") as log:
+            # 022: with our own 077 the cgroups of containers would be closed to their own root.
             child = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, cwd="/", start_new_session=True
-            )
+                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, cwd="/", umask=0o022,
+                start_new_session=True,
+            )  # fmt: skip
         child.returncode = 0  # from here on the pidfd is the handle; Popen must neither warn nor reap
         # nsenter becomes dockerd by exec: the number stays.
         return Found(pid=child.pid, pidfd=os.pidfd_open(child.pid), argv=tuple(argv))

@@ -177,7 +177,7 @@ class Supervisor:
         """Read what is still in the pipe; a grandchild may hold the other end, so never wait for its end."""
         for key in list(self._selector.get_map().values()):
             if key.data is part:
-                while select.select([key.fd], [], [], 0)[0] and key.fd in self._selector.get_map():
+                while key.fd in self._selector.get_map() and select.select([key.fd], [], [], 0)[0]:
                     self._read(key.fd, part)
 
     def _watch_engine(self, now: float) -> None:
