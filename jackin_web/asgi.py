@@ -42,9 +42,12 @@ def _strict(headers: Any, path: str, url: str) -> None:
     headers["X-Content-Type-Options"] = "nosniff"
 
 
+elsewhere: Any = refuse  # Django's types know views only
+websockets = [*websocket_urlpatterns, re_path(r"", elsewhere)]
+
 application = ProtocolTypeRouter(
     {
         "http": with_static_files(pages),
-        "websocket": HostCheck(AuthMiddlewareStack(URLRouter([*websocket_urlpatterns, re_path(r"", refuse)]))),
+        "websocket": HostCheck(AuthMiddlewareStack(URLRouter(websockets))),
     }
 )

@@ -10,7 +10,7 @@ const from = (...parts) => path.join(root, ...parts);
 const dist = from("static", "dist");
 
 // What pages load; every other file is imported by one of these.
-const ENTRIES = ["src/app.js", "src/theme.js", "src/terminal.js", "css/app.css", "css/terminal.css"];
+const ENTRIES = ["src/app.js", "src/theme.js", "src/terminal.js", "css/app.css", "css/admin.css", "css/terminal.css"];
 
 async function bundle() {
   const present = ENTRIES.filter((entry) => existsSync(from("static", entry)));

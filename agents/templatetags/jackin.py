@@ -11,6 +11,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
 from agents.operations.text import visible as _visible
+from agents.web import names
 
 register = template.Library()
 
@@ -36,6 +37,9 @@ def visible(value: object, keep: str = "") -> SafeString:
     """
     stays = "\n\t" if keep == "lines" else ""
     return _marked("" if value is None else str(value), stays=stays)
+
+
+register.filter("short_name", names.short_name)
 
 
 @register.filter
@@ -135,13 +139,13 @@ def took(start: datetime.datetime | None, end: datetime.datetime | None) -> str:
 
 
 @register.simple_tag
-def moment(when: datetime.datetime | None) -> str:
+def moment(when: datetime.datetime | None, clock: str = "%H:%M") -> str:
     """A point in time: `14:22` today, `12 Mar 14:22` this year, `12 Mar 2024` before."""
     if when is None:
         return "–"
     local, today = timezone.localtime(when), timezone.localdate()
     if local.date() == today:
-        words = f"{local:%H:%M:%S}"
+        words = f"{local:{clock}}"
     elif local.year == today.year:
         words = f"{local.day} {local:%b %H:%M}"
     else:

@@ -9,7 +9,7 @@ from typing import Any
 from django.db.models import Prefetch, QuerySet
 
 from agents.models import LIVE_STATES, Agent, AgentState, Operation, OperationKind
-from agents.web.forms.launch import runtime_title
+from agents.web.names import runtime_title
 from agents.web.shown import ShownOperation
 
 MOST_ROWS = 100
@@ -64,7 +64,7 @@ def chosen(agents: QuerySet[Agent], *, show: str) -> QuerySet[Agent]:
     """The agents of one choice, with all that a row needs."""
     states = {"live": LIVE_STATES, "ended": (AgentState.ENDED,), "failed": (AgentState.FAILED,)}.get(show)
     wanted = agents.filter(state__in=states) if states else agents
-    operations = Operation.objects.select_related("agent").prefetch_related("steps").order_by("-created_at")
+    operations = Operation.objects.select_related("agent__owner").prefetch_related("steps").order_by("-created_at")
     return wanted.prefetch_related("grants", Prefetch("operations", queryset=operations))
 
 

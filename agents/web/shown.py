@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from agents.models import Agent, Operation, OperationKind, OperationState, OperationStep
 from agents.operations import selectors
+from agents.web.names import short_name
 
 MOST_LINES = 400
 
@@ -91,7 +92,7 @@ class ShownOperation:
     @property
     def title(self) -> str:
         verb = VERBS.get(self.row.kind, self.row.kind)
-        return f"{verb} {self.row.agent.name}" if self.row.agent else verb
+        return f"{verb} {short_name(self.row.agent)}" if self.row.agent else verb
 
     @property
     def short(self) -> str:
@@ -158,5 +159,5 @@ def shown_operations(rows: Iterable[Operation]) -> list[ShownOperation]:
 
 def latest_operation(agent: Agent, *, kind: str | None = None) -> Operation | None:
     """The newest operation of an agent that the caller was allowed to see."""
-    rows = Operation.objects.filter(agent=agent).select_related("agent", "requested_by").prefetch_related("steps")
+    rows = agent.operations.select_related("agent__owner", "requested_by").prefetch_related("steps")
     return (rows.filter(kind=kind) if kind else rows).order_by("-created_at").first()

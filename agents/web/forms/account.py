@@ -7,7 +7,7 @@ from typing import Any
 from django import forms
 from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.password_validation import password_validators_help_texts
-from django.utils.functional import lazystr
+from django.utils.functional import lazy
 
 from agents.models import User
 from agents.operations.errors import Invalid
@@ -36,7 +36,7 @@ class LoginForm(AuthenticationForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["username"].label = "Name"
+        self.fields["username"].label = "Username"
         self.fields["username"].widget.attrs |= {"class": "input", "spellcheck": "false"}
         self.fields["password"].widget.attrs |= {"class": "input"}
 
@@ -45,7 +45,7 @@ class PasswordForm(forms.Form):
     """A new password, twice; the present one too, unless it was a one-time password."""
 
     old_password = _password("Present password", autocomplete="current-password")
-    new_password1 = _password("New password", autocomplete="new-password", help_text=lazystr(_rules))
+    new_password1 = _password("New password", autocomplete="new-password", help_text=lazy(_rules, str)())
     new_password2 = _password("The new password again", autocomplete="new-password")
 
     def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:

@@ -11,13 +11,13 @@ from django.http import QueryDict
 
 from agents.models import AgentClass, Operation
 from agents.operations import selectors
-from agents.operations.errors import Invalid
+from agents.operations.errors import Invalid, OperationError
 from agents.operations.launch import GIB, LEAST_CPUS, LEAST_MEMORY_GB, LEAST_PIDS, LaunchRequest
 from agents.operations.mounts import MOST_MOUNTS
 from agents.operations.permissions import Person
 from agents.web.forms import mounts
+from agents.web.names import runtime_title
 
-RUNTIMES = {"claude": "Claude Code", "shell": "Shell (zsh)"}
 ENVIRONMENT_HELP = (
     "Handed to the agent once, when it starts, and kept nowhere: not in the database, in no log, not in the "
     "container's settings. The agent and everything that it runs can read them. For Claude Code: ANTHROPIC_API_KEY=… "
@@ -26,10 +26,6 @@ ENVIRONMENT_HELP = (
 
 
 N = TypeVar("N", forms.FloatField, forms.IntegerField)
-
-
-def runtime_title(runtime: str) -> str:
-    return RUNTIMES.get(runtime, runtime)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -120,8 +116,11 @@ class LaunchForm(forms.Form):
             environment=cleaned["environment"],
         )
 
-    def take(self, refusal: Invalid) -> None:
-        """Put each message of `refusal` at its field."""
+    def take(self, refusal: OperationError) -> None:
+        """Put each message of `refusal` at its field; one that is about no field above the form."""
+        if not isinstance(refusal, Invalid):
+            self.add_error(None, f"{refusal.message} {refusal.remedy}".strip())
+            return
         for index, row in enumerate(self.mounts):
             row.errors = refusal.mount_errors(index)
         for field, messages in refusal.errors.items():

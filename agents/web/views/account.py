@@ -6,12 +6,14 @@ from django.contrib import messages
 from django.contrib.auth import login, logout, update_session_auth_hash
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils.http import urlencode
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from agents.models import User
 from agents.operations import accounts, audit, selectors
-from agents.operations.errors import Invalid
+from agents.operations.errors import Invalid, Refused
 from agents.web.auth import safe_next, signed_in
 from agents.web.forms.account import LoginForm, PasswordForm
 from agents.web.http import Request
@@ -29,7 +31,7 @@ def log_in(request: HttpRequest) -> HttpResponse:
         audit.record("person.login", actor=user)
         return redirect(safe_next(request))
     context = {"form": form, "next": safe_next(request)}
-    return render(request, "registration/login.html", context, status=422 if form.is_bound else 200)
+    return render(request, "registration/login.html", context)
 
 
 @require_POST
@@ -50,7 +52,7 @@ def password(request: Request) -> HttpResponse:
         messages.success(request, "Password changed.")
         return redirect("dashboard" if forced else "account")
     context = {"form": form, "forced": forced}
-    return render(request, "registration/password.html", context, status=422 if form.is_bound else 200)
+    return render(request, "registration/password.html", context)
 
 
 def _changed(request: Request, form: PasswordForm) -> bool:
@@ -62,6 +64,13 @@ def _changed(request: Request, form: PasswordForm) -> bool:
         return False
     update_session_auth_hash(request, request.user)
     return True
+
+
+def admin_log_in(request: HttpRequest) -> HttpResponse:
+    """The admin pages have no login of their own; who is logged in and still sent here may not see them."""
+    if request.user.is_authenticated:
+        raise Refused("The records are for administrators.", remedy="Ask one, if you need to see them.")
+    return redirect(f"{reverse('login')}?{urlencode({'next': request.GET.get('next', '')})}")
 
 
 @require_safe

@@ -14,8 +14,8 @@ from agents.models import Agent, AgentState, OperationKind
 from agents.operations import lifecycle, selectors
 from agents.web.auth import signed_in
 from agents.web.details import asked_mounts, events_of, isolation_words
-from agents.web.forms.launch import runtime_title
 from agents.web.http import Request, is_part
+from agents.web.names import runtime_title
 from agents.web.shown import ShownOperation, latest_operation
 
 PARTS = {"head": "agents/partials/_agent_head.html", "now": "agents/partials/_agent_now.html"}
@@ -68,7 +68,7 @@ def _details(request: Request, found: Agent) -> dict[str, Any]:
 @signed_in
 def eject(request: Request, key: str) -> HttpResponse:
     if request.method == "POST":
-        operation = lifecycle.request_eject(request.user, key)
-        return redirect("operation", operation_id=operation.pk)
+        lifecycle.request_eject(request.user, key)
+        return redirect("agent", key=key)
     found = selectors.get_agent(request.user, key)
     return render(request, "agents/eject.html", _context(found))

@@ -21,7 +21,12 @@ def dashboard(request: Request) -> HttpResponse:
     agents = selectors.agents_for(request.user)
     chosen = rows.chosen(agents, show=show)
     filters = rows.filters(agents, show=show)
-    running = selectors.operations_for(request.user).filter(state__in=OPEN_STATES).prefetch_related("steps")
+    running = (
+        selectors.operations_for(request.user)
+        .filter(state__in=OPEN_STATES)
+        .select_related("agent__owner")
+        .prefetch_related("steps")
+    )
     context = {
         "here": "agents",
         "has_agents": filters[0].count > 0,

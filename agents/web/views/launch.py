@@ -9,7 +9,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from agents.models import Agent, Operation, OperationKind
 from agents.operations import selectors
-from agents.operations.errors import Invalid, NotFound
+from agents.operations.errors import NotFound, OperationError
 from agents.operations.launch import request_launch
 from agents.web import preview as sentences
 from agents.web.auth import signed_in
@@ -31,7 +31,7 @@ def launch(request: Request) -> HttpResponse:
         return _page(request, _with_other_rows(request))
     form = LaunchForm(request.POST, person=request.user, rows=mounts.filled(mounts.posted_rows(request.POST)))
     agent = _launched(request, form)
-    return redirect("agent", key=agent.key) if agent else _page(request, form, status=422)
+    return redirect("agent", key=agent.key) if agent else _page(request, form)
 
 
 def _launched(request: Request, form: LaunchForm) -> Agent | None:
@@ -39,7 +39,7 @@ def _launched(request: Request, form: LaunchForm) -> Agent | None:
         return None
     try:
         return request_launch(request.user, form.request()).agent
-    except Invalid as refusal:
+    except OperationError as refusal:  # here, not at the edge: nothing that was typed may be lost
         form.take(refusal)
         return None
 
@@ -64,7 +64,7 @@ def _again(request: Request) -> Operation | None:
     return operation
 
 
-def _page(request: Request, form: LaunchForm, *, again: Operation | None = None, status: int = 200) -> HttpResponse:
+def _page(request: Request, form: LaunchForm, *, again: Operation | None = None) -> HttpResponse:
     account = selectors.host_account_of(request.user)
     context = {
         "here": "launch",
@@ -75,7 +75,7 @@ def _page(request: Request, form: LaunchForm, *, again: Operation | None = None,
         "again": ShownOperation(again) if again else None,
         "preview": sentences.preview(form.mounts, account=account.account if account else ""),
     }
-    return render(request, "agents/launch.html", context, status=status)
+    return render(request, "agents/launch.html", context)
 
 
 @require_POST

@@ -25,7 +25,7 @@ def operations(request: Request) -> HttpResponse:
     mine = selectors.operations_for(request.user)
     context = {
         "here": "operations",
-        "operations": shown_operations(mine.prefetch_related("steps")[:MOST_ROWS]),
+        "operations": shown_operations(mine.select_related("agent__owner").prefetch_related("steps")[:MOST_ROWS]),
         "left_out": max(0, mine.count() - MOST_ROWS),
     }
     return page_or_part(request, "agents/operations.html", "agents/partials/_operations.html", context)

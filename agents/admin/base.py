@@ -1,0 +1,88 @@
+"""What all admin pages share: they show rows and change none; foreign text is made visible."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from django.contrib import admin
+from django.db.models import CharField, Field, JSONField, Model, TextField
+from django.http import HttpRequest
+
+from agents.operations.text import shortened, visible
+
+MOST_IN_LIST = 120
+MOST_ON_PAGE = 4000
+
+Column = Callable[[Model], str]
+
+
+@functools.cache  # Django compares columns by identity
+def shown(name: str, *, most: int = MOST_IN_LIST) -> Column:
+    """A column with the text of field `name`: every character visible, cut after `most`."""
+
+    @admin.display(description=name.replace("_", " "), ordering=name)
+    def column(row: Model) -> str:
+        return visible(shortened(str(getattr(row, name)), most=most), keep="\n\t")
+
+    column.__name__ = name
+    return column
+
+
+def _column_or_name(field: Field[Any, Any]) -> Column | str:
+    is_text = isinstance(field, CharField | TextField | JSONField) and not field.choices
+    return shown(field.name, most=MOST_ON_PAGE) if is_text else field.name
+
+
+class NoChange:
+    """Adding, changing and deleting are refused to everybody, whatever permissions they hold; staff may look."""
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return bool(request.user.is_active and request.user.is_staff)
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.is_active and request.user.is_staff)
+
+
+class ReadOnlyAdmin(NoChange, admin.ModelAdmin):  # type: ignore[type-arg] # the class is not generic at run time
+    """A list, and a page for each row with all its fields but `hidden`."""
+
+    actions = None
+    list_per_page = 50
+    show_full_result_count = False
+    hidden: ClassVar[frozenset[str]] = frozenset()
+
+    def _fields(self) -> list[Any]:
+        return [_column_or_name(f) for f in self.model._meta.fields if f.name not in self.hidden and not f.primary_key]
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        return self._fields()
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        return self._fields()
+
+
+class ReadOnlyRows(NoChange, admin.TabularInline):  # type: ignore[type-arg]
+    """Rows below their parent. `columns` are the fields to show."""
+
+    template = "admin/agents/rows.html"  # Django's own also prints each row's __str__, as it is
+    extra = 0
+    max_num = 0
+    can_delete = False
+    columns: ClassVar[tuple[str, ...]] = ()
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        return [_column_or_name(self.model._meta.get_field(name)) for name in self.columns]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        return self.get_fields(request, obj)

@@ -1,0 +1,146 @@
+"""Who gets an answer from each page and action: owner, colleague, administrator, stranger, nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from django.test import Client
+from django.urls import get_resolver
+
+from agents.models import Agent, AgentState, AuditEvent, Operation, User
+from tests import factories
+
+AtPage = Callable[[User | None], Client]
+
+OWN = [  # of one agent or operation
+    ("get", "/agents/{key}"),
+    ("get", "/agents/{key}?part=head"),
+    ("get", "/agents/{key}/eject"),
+    ("post", "/agents/{key}/eject"),
+    ("get", "/operations/{operation}"),
+    ("post", "/operations/{operation}/cancel"),
+    ("get", "/launch?from={operation}"),
+]
+EVERYBODY = [("get", "/"), ("get", "/launch"), ("get", "/operations"), ("get", "/account"), ("get", "/password")]
+POSTED = [("post", "/launch"), ("post", "/launch/preview"), ("post", "/password")]
+
+
+@pytest.fixture
+def launched(alice: User) -> Operation:
+    """A launch of alice's that is under way."""
+    return factories.launch(alice)
+
+
+def filled(path: str, operation: Operation) -> str:
+    assert operation.agent is not None
+    return path.format(key=operation.agent.key, operation=operation.pk)
+
+
+@pytest.mark.parametrize(("method", "path"), OWN)
+def test_the_owner_gets_an_answer(at_page: AtPage, alice: User, launched: Operation, method: str, path: str) -> None:
+    answer = getattr(at_page(alice), method)(filled(path, launched))
+    assert answer.status_code == (200 if method == "get" else 302)
+
+
+@pytest.mark.parametrize(("method", "path"), OWN)
+@pytest.mark.parametrize("who", ["bob", "carol", "admin", "stranger"])
+def test_anybody_else_gets_404_and_changes_nothing(
+    at_page: AtPage, request: pytest.FixtureRequest, launched: Operation, method: str, path: str, who: str
+) -> None:
+    person = request.getfixturevalue(who)
+    answer = getattr(at_page(person), method)(filled(path, launched))
+    assert answer.status_code == 404
+    launched.refresh_from_db()
+    assert launched.agent is not None
+    assert (launched.state, launched.cancel_requested) == ("queued", False)
+    assert Agent.objects.get().state == AgentState.STARTING
+    assert launched.agent.name not in answer.content.decode()
+    assert AuditEvent.objects.filter(actor=person.username, outcome="refused").exists()
+
+
+@pytest.mark.parametrize(("method", "path"), OWN)
+def test_another_s_and_a_missing_one_look_the_same(
+    at_page: AtPage, bob: User, launched: Operation, method: str, path: str
+) -> None:
+    client = at_page(bob)
+    others = getattr(client, method)(filled(path, launched))
+    missing = getattr(client, method)(path.format(key="0" * 32, operation="00000000-0000-4000-8000-000000000000"))
+    assert missing.status_code == others.status_code == 404
+    assert missing.content == others.content
+
+
+@pytest.mark.parametrize(("method", "path"), [*OWN, *EVERYBODY, *POSTED, ("get", "/admin/")])
+def test_nobody_is_sent_to_the_login(at_page: AtPage, launched: Operation, method: str, path: str) -> None:
+    answer = getattr(at_page(None), method)(filled(path, launched))
+    assert answer.status_code == 302
+    assert "/login" in answer["Location"]
+
+
+@pytest.mark.parametrize(("method", "path"), EVERYBODY)
+@pytest.mark.parametrize("who", ["alice", "stranger", "admin"])
+def test_everybody_has_the_common_pages(
+    at_page: AtPage, request: pytest.FixtureRequest, method: str, path: str, who: str
+) -> None:
+    answer = at_page(request.getfixturevalue(who)).get(path)
+    assert answer.status_code == 200
+    assert "no-store" in answer["Cache-Control"]
+    assert "HX-Request" in answer["Vary"]
+
+
+@pytest.mark.parametrize(("method", "path"), [*OWN, *EVERYBODY, *POSTED, ("get", "/admin/")])
+def test_with_a_one_time_password_only_the_password_page_opens(
+    at_page: AtPage, alice: User, launched: Operation, method: str, path: str
+) -> None:
+    User.objects.filter(pk=alice.pk).update(must_change_password=True)
+    answer = getattr(at_page(alice), method)(filled(path, launched))
+    if path == "/password":
+        assert answer.status_code == 200
+    else:
+        assert (answer.status_code, answer["Location"]) == (302, "/password")
+
+
+def test_someone_switched_off_is_out(at_page: AtPage, alice: User, launched: Operation) -> None:
+    client = at_page(alice)
+    User.objects.filter(pk=alice.pk).update(is_active=False)
+    answer = client.get(filled("/agents/{key}", launched))
+    assert answer.status_code == 302
+
+
+def test_a_part_sends_the_whole_page_to_the_login(at_page: AtPage, launched: Operation) -> None:
+    answer = at_page(None).get("/", headers={"HX-Request": "true", "HX-Current-URL": "http://testserver/?show=live"})
+    assert answer.status_code == 200
+    assert answer["HX-Redirect"] == "/login?next=%2F%3Fshow%3Dlive"
+
+
+@pytest.mark.parametrize(
+    "path", ["/agents/{key}/eject", "/operations/{operation}/cancel", "/launch", "/logout", "/login"]
+)
+def test_a_post_without_the_form_s_token_does_nothing(
+    at_page: Callable[..., Client], alice: User, launched: Operation, path: str
+) -> None:
+    answer = at_page(alice, enforce_csrf_checks=True).post(filled(path, launched))
+    assert answer.status_code == 403
+    assert "no longer valid" in answer.content.decode()
+    launched.refresh_from_db()
+    assert launched.state == "queued"
+
+
+@pytest.mark.parametrize("path", ["/operations/{operation}/cancel", "/logout", "/launch/preview"])
+def test_what_changes_something_is_no_get(at_page: AtPage, alice: User, launched: Operation, path: str) -> None:
+    assert at_page(alice).get(filled(path, launched)).status_code == 405
+
+
+def test_every_address_is_in_a_table_above() -> None:
+    tested = {path.split("?")[0].strip("/") for _, path in [*OWN, *EVERYBODY, *POSTED]} | {"login", "logout"}
+    known = {
+        str(pattern.pattern)
+        .replace("^", "")
+        .replace(r"\Z", "")
+        .replace(r"(?P<key>[0-9a-f]{32})", "{key}")
+        .replace("<uuid:operation_id>", "{operation}")
+        for resolver in get_resolver().url_patterns
+        if hasattr(resolver, "url_patterns") and str(resolver.pattern) == ""
+        for pattern in resolver.url_patterns
+    }
+    assert known == tested
