@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
 from agents.host.instance import USER_RUN, USER_WEB
+from agents.host.logs import ChildLog
 from agents.host.settings import Settings, child_env
 from agents.host.shell import HostError, as_user, run, say, visible
 
 NOTE = "prepared"
+PROGRESS = re.compile(r"Building |Step \d+/\d+")
+WIDTH = 100
 UMASK = 0o007  # the database is shared by its group
 
 
@@ -32,15 +36,22 @@ class Django:
         return run(self.argv(*words, user=user), env=self._env(), text=text, cwd=self.release, timeout=timeout)
 
     def follow(self, *words: str, user: str = USER_RUN) -> None:
-        """Run one long command and show its lines as they come. Raises HostError."""
-        with subprocess.Popen(
-            self.argv(*words, user=user), env=self._env(), cwd=self.release, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-        ) as process:  # fmt: skip
-            for line in process.stdout or ():
-                say(f"  {words[0]}: {visible(line.rstrip())}")
+        """Run one long command: all its lines go to its log, those that mark progress are shown. Raises HostError."""
+        log = ChildLog(self.settings.instance.logs / f"{words[0]}.log")
+        try:
+            with subprocess.Popen(
+                self.argv(*words, user=user), env=self._env(), cwd=self.release, stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+            ) as process:  # fmt: skip
+                for line in process.stdout or ():
+                    log.feed(line.encode())
+                    if PROGRESS.match(line):
+                        say(f"  {words[0]}: {visible(line.rstrip())[:WIDTH]}")
+        finally:
+            log.close()
         if process.returncode:
-            raise HostError(f"manage.py {words[0]} ended with {process.returncode}; its lines are above.")
+            lines = "\n".join(f"  {line}" for line in log.last)
+            raise HostError(f"manage.py {words[0]} ended with {process.returncode}:\n{lines}")
 
     def prepare(self) -> bool:
         """Database and static files for this release; returns whether anything had to be done."""
