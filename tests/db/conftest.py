@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
 
 from agents.broker import wire
+from agents.engine.fake import FakeEngine
+from agents.engine.fake_broker import FakeBroker
+from agents.engine.images import BASE_TAG
+from agents.engine.types import LaunchSpec
 from agents.models import Operation
 from agents.operations import gateway, leases
-from agents.operations.engines import Engines
+from agents.operations.engines import BuiltinImages, Engines
 from agents.operations.runner_service import RunnerService
 from agents.operations.secret_store import SecretStore
 from agents.operations.workers import Workers
 from tests.db.doubles import Broken, RecordedStreams
-from tests.db.memory import MemoryBroker, MemoryEngine
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -38,6 +41,14 @@ class World:
         assert self.workers.work_once()
         return Operation.objects.get(pk=waiting[0].pk)
 
+    def end(self, container: str, *, exit_code: int = 0, oom: bool = False) -> None:
+        """The container ends by itself."""
+        self.engine.target.exits(container, code=exit_code, oom_killed=oom)
+
+    def specs(self) -> list[LaunchSpec]:
+        """What the containers were made from."""
+        return [self.engine.target.fake(one.id).spec for one in self.engine.target.containers()]
+
     def objects(self) -> tuple[list[str], list[str], list[str]]:
         """What there is now: containers, networks, stagings."""
         engine, broker = self.engine.target, self.broker.target
@@ -47,18 +58,36 @@ class World:
 NOTHING: tuple[list[str], list[str], list[str]] = ([], [], [])
 
 
-class Images:
-    """Makes every image at once."""
+INODE = 2**63 + 5  # more than a signed integer of the database holds
 
-    def image_for(self, folder: str, runtime: str, *, log: Callable[[str], None], cancelled: Callable[[], bool]) -> str:
-        log(f"building {folder} for {runtime}")
-        return f"jackin/{folder}-{runtime}:1"
+
+class Images:
+    """The real builds of the class, on the engine in memory."""
+
+    def __init__(self, engine: FakeEngine) -> None:
+        self.image_for = BuiltinImages(engine, extra_ca="", published_construct=False)
+
+
+def prepared_engine() -> FakeEngine:
+    engine = FakeEngine()
+    engine.images[BASE_TAG] = {}
+    return engine
+
+
+def prepared_broker() -> FakeBroker:
+    """Two people with accounts; both may read and write the project that the factories ask for."""
+    broker = FakeBroker()
+    broker.add_link("alice", "alice-unix")
+    broker.add_link("bob", "bob-unix", uid=1002)
+    broker.add_path("/home/alice/project", "alice-unix", "bob-unix", inode=INODE)
+    broker.add_path("/home/bob/project", "bob-unix")
+    return broker
 
 
 @pytest.fixture
 def world() -> Iterator[World]:
-    engine, broker = Broken(MemoryEngine()), Broken(MemoryBroker())
-    images = Broken(Images())
+    engine, broker = Broken(prepared_engine()), Broken(prepared_broker())
+    images = Broken(Images(engine.target))
     engines = Engines(engine=engine, broker=broker, image_for=images.image_for)  # type: ignore[arg-type]
     streams, secrets = RecordedStreams(), SecretStore()
     workers = Workers(engines, streams=streams, secrets=secrets, process=leases.process_name(), threads=0)
@@ -72,7 +101,6 @@ def world() -> Iterator[World]:
         workers=workers,
     )
     streams.close()
-    engine.target.close()
 
 
 @pytest.fixture

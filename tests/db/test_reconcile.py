@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from agents.engine.errors import BrokerUnreachable, EngineUnreachable
-from agents.engine.types import LABEL_AGENT, LABEL_OPERATION, Staging
+from agents.engine.types import LABEL_AGENT
 from agents.models import Agent, AuditEvent, Operation, User
 from agents.operations.ejecting import eject_all
 from agents.operations.launch import request_launch
@@ -46,7 +46,7 @@ def test_what_agrees_is_left_alone(world: World, alice: User) -> None:
 def test_a_container_that_ended(world: World, alice: User, exit_code: int, *, oom: bool, says: str) -> None:
     agent = launched(world, alice)
     (container,) = world.engine.target.containers()
-    world.engine.target.end(container.id, exit_code=exit_code, oom=oom)
+    world.end(container.id, exit_code=exit_code, oom=oom)
     look(world)
     agent.refresh_from_db()
     assert agent.state == "ended"
@@ -69,7 +69,7 @@ def test_a_container_that_was_removed(world: World, alice: User) -> None:
 def test_one_persons_end_is_not_anothers(world: World, alice: User, bob: User) -> None:
     mine, theirs = launched(world, alice), launched(world, bob)
     container = next(one for one in world.engine.target.containers() if one.labels[LABEL_AGENT] == mine.key)
-    world.engine.target.end(container.id, exit_code=0)
+    world.end(container.id, exit_code=0)
     look(world)
     assert [one.name for one in world.engine.target.containers()] == [theirs.name]
     assert Agent.objects.get(pk=theirs.pk).state == "running"
@@ -88,7 +88,7 @@ def test_leftovers_go(world: World, alice: User, state: str | None) -> None:
 
 
 def test_a_network_alone_goes(world: World) -> None:
-    world.engine.target.nets["jackin-x"] = "f" * 32
+    world.engine.target.ensure_network("jackin-x", agent="f" * 32, operation="")
     look(world)
     assert world.objects() == NOTHING
 
@@ -97,7 +97,7 @@ def test_staging_without_an_open_launch_goes(world: World, alice: User) -> None:
     done = launched(world, alice).operations.get()
     waiting = factories.launch(alice)
     for token in ("nonsense", "0" * 32, done.id.hex, waiting.id.hex):
-        world.broker.target.waiting[token] = Staging(launch=token, mounts=(), gate="", secrets="", groups=())
+        world.broker.target.stage("alice", token, ())
     look(world)
     assert world.broker.target.staged() == [waiting.id.hex]
 
@@ -152,7 +152,7 @@ def test_nothing_is_touched_when_the_engine_is_away(world: World, alice: User) -
 def test_an_end_waits_until_all_can_be_removed(world: World, alice: User) -> None:
     agent = launched(world, alice)
     (container,) = world.engine.target.containers()
-    world.engine.target.end(container.id, exit_code=0)
+    world.end(container.id, exit_code=0)
     world.broker.errors["release"] = BrokerUnreachable("away")
     look(world)
     assert Agent.objects.get(pk=agent.pk).state == "running"
@@ -195,9 +195,8 @@ def test_eject_all_names_what_is_left(world: World, alice: User) -> None:
 
 def test_a_foreign_container_of_the_same_agent_is_removed_with_it(world: World, alice: User) -> None:
     agent = launched(world, alice)
-    (container,) = world.engine.target.containers()
-    extra = dataclasses.replace(container, id="extra", labels={LABEL_AGENT: agent.key, LABEL_OPERATION: "0" * 32})
-    world.engine.target.made["extra"] = extra
+    (spec,) = world.specs()
+    world.engine.target.create_container(dataclasses.replace(spec, name="extra", operation="0" * 32))
     request_eject(alice, agent.key)
     world.work()
     assert world.objects() == NOTHING

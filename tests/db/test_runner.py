@@ -16,6 +16,7 @@ import pytest
 
 from agents.broker import wire
 from agents.engine.errors import EngineUnreachable
+from agents.engine.fake import BANNER
 from agents.engine.feed_client import FeedLost
 from agents.engine.types import MountProblem, MountRequest
 from agents.models import Agent, HostAccount, User
@@ -28,7 +29,7 @@ from agents.operations.runner_service import RunnerService
 from agents.operations.runner_socket import SocketServer, allowed_uids
 from agents.operations.streams import Streams
 from tests import factories
-from tests.db.conftest import NOTHING, World
+from tests.db.conftest import INODE, NOTHING, World
 from tests.db.test_replay import wait_for
 
 
@@ -100,7 +101,7 @@ def test_from_the_form_to_the_terminal_and_back(world: World, listener: socket.s
         operation = request_launch(alice, factories.launch_request(environment="TOKEN=hunter2"))
         key = operation.agent.key
         wait_for(lambda: Agent.objects.get(key=key).state == "running")
-        assert world.broker.target.admitted[operation.id.hex] == {"TOKEN": "hunter2"}
+        assert world.broker.target.secrets[operation.id.hex] == {"TOKEN": "hunter2"}
         wait_for(lambda: key in feed.known)
         wait_for(lambda: HostAccount.objects.filter(user=alice).exists())
         request_eject(alice, key)
@@ -122,11 +123,11 @@ def test_streams_come_back_after_a_restart_of_terminals(world: World) -> None:
     streams = Streams(world.engines, feed=feed, ended=ended.set)
     streams.start()
     try:
-        wait_for(lambda: feed.known == {agent.key: b"last words"})
+        wait_for(lambda: feed.known == {agent.key: BANNER})
         assert feed.dropped == ["f" * 32]
         feed.known.clear()
         feed.told.put(None)  # terminals restarted: connection lost, nothing known there
-        wait_for(lambda: feed.known == {agent.key: b"last words"})
+        wait_for(lambda: feed.known == {agent.key: BANNER})
         feed.known.clear()
         feed.told.put({"event": "ended", "agent": agent.key})  # the engine restarted: only the stream ended
         wait_for(lambda: agent.key in feed.known)
@@ -138,7 +139,7 @@ def test_streams_come_back_after_a_restart_of_terminals(world: World) -> None:
         assert resized == [{"rows": 10, "columns": 20}, {"rows": 11, "columns": 20}]
         assert not ended.is_set()
         (container,) = world.engine.target.containers()
-        world.engine.target.end(container.id, exit_code=0)
+        world.end(container.id, exit_code=0)
         feed.told.put({"event": "ended", "agent": agent.key})
         assert ended.wait(timeout=10)
     finally:
@@ -165,11 +166,20 @@ def test_a_stream_is_tried_again_while_the_engine_is_away(world: World) -> None:
         streams.stop()
 
 
+class RecordingAnswer:
+    def __init__(self, asked: list[object]) -> None:
+        self.asked = asked
+
+    def __call__(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        self.asked.append(request)
+        return {"ok": True}
+
+
 def test_who_does_not_belong_gets_no_answer(listener: socket.socket) -> None:
     asked: list[object] = []
-    with serving(listener, lambda request: asked.append(request) or {"ok": True}, uids={4_000_000_000}):
-        with pytest.raises(Unavailable):
-            gateway.wake()
+    answer = RecordingAnswer(asked)
+    with serving(listener, answer, uids={4_000_000_000}), pytest.raises(Unavailable):
+        gateway.wake()
     assert asked == []
     assert 0 in allowed_uids()
     assert os.getuid() in allowed_uids() or os.getuid() != 0
@@ -227,10 +237,12 @@ def test_bad_requests_are_refused(world: World, alice: User, request_: dict[str,
 @pytest.mark.usefixtures("gate")
 def test_the_gateway_tells_what_the_broker_found(world: World, alice: User) -> None:
     problem = MountProblem(code="missing", message="/x does not exist.")
-    world.broker.target.problems["/x"] = problem
-    asked = [MountRequest(source=source, destination="/d", mode="ro") for source in ("/a", "/x")]
+    asked = [
+        MountRequest(source="/home/alice/project", destination="/data", mode="ro"),
+        MountRequest(source="/x", destination="/x", mode="ro"),
+    ]
     good, bad = gateway.check_mounts("alice", asked)
-    assert (good.source, getattr(good, "inode", None), bad) == ("/a", 2**63 + 5, problem)  # type: ignore[union-attr]
+    assert (good.source, getattr(good, "inode", None), bad) == ("/home/alice/project", INODE, problem)  # type: ignore[union-attr]
     User.objects.update(is_active=False)
     with pytest.raises(Refused):
         gateway.check_mounts("alice", asked)
@@ -240,7 +252,7 @@ def test_the_gateway_tells_what_the_broker_found(world: World, alice: User) -> N
 @pytest.mark.usefixtures("gate")
 def test_the_gateway_tells_of_the_engine(world: World) -> None:
     status = gateway.engine_status()
-    assert (status.engine, status.broker, status.version, status.message) == (True, True, "memory", "")
+    assert (status.engine, status.broker, status.version, status.message) == (True, True, "fake", "")
     world.engine.errors["info"] = EngineUnreachable("The engine is away.")
     status = gateway.engine_status()
     assert (status.engine, status.message) == (False, "The engine is away.")
