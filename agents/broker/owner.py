@@ -82,7 +82,8 @@ def close_all_but(kept: set[int]) -> None:
     """Close every descriptor of this (just forked) process but `kept`."""
     at = 0
     for fd in sorted(kept):
-        os.closerange(at, fd)
+        if at < fd:  # Python 3.11 closes everything when asked for an empty range
+            os.closerange(at, fd)
         at = fd + 1
     os.closerange(at, 2**31 - 1)
 

@@ -132,5 +132,7 @@ def _work(task: Callable[[], dict[str, object]], pipe: int) -> None:
         with open(pipe, "wb") as file:
             file.write(wire.encode(task()))
         status = 0
+    except BaseException:
+        log.exception("a worker failed")
     finally:
         os._exit(status)
