@@ -104,7 +104,8 @@ def test_forged_classes(world: World, alice: User, fields: dict[str, Any]) -> No
 def test_an_agent_of_somebody_else(world: World, alice: User, bob: User) -> None:
     operation = factories.launch(alice)
     Operation.objects.filter(pk=operation.pk).update(requested_by=bob)
-    refused(world)
+    Agent.objects.update(name="jackin-bob-agent-smith")
+    assert "belongs to somebody else" in refused(world).error
 
 
 def test_nobody_asked(world: World, alice: User) -> None:

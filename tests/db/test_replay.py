@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from django.db import connections
@@ -71,6 +72,28 @@ def test_a_gate_that_was_opened_is_not_opened_again(world: World, alice: User) -
     assert world.work().state == "succeeded"
     assert world.engine.target.containers() == [before]
     assert world.broker.calls.count("admit") == 1
+
+
+@pytest.mark.django_db
+@pytest.mark.usefixtures("gate")
+def test_a_gate_that_may_have_been_opened_is_never_trusted(world: World, alice: User) -> None:
+    """The runner died between the broker's answer and its own note of it: container and staging are made anew."""
+    request_launch(alice, factories.launch_request())
+    admit = world.broker.target.admit
+
+    def admit_and_die(*arguments: Any, **named: Any) -> None:
+        admit(*arguments, **named)
+        die()
+
+    world.broker.target.admit = admit_and_die
+    with pytest.raises(Killed):
+        world.workers.work_once()
+    world.broker.target.admit = admit
+    Operation.objects.update(lease_owner=DEAD)
+    (before,) = world.engine.target.containers()
+    assert world.work().state == "succeeded"
+    (after,) = world.engine.target.containers()
+    assert after.id != before.id
 
 
 @pytest.mark.django_db
