@@ -40,7 +40,7 @@ class Config:
             peers.add(pwd.getpwnam(USER_RUN).pw_uid)
         return cls(
             data=instance.data,
-            stage=instance.stage,
+            stage=instance.stage.resolve(),  # as mountinfo names it
             keys=instance.keys,
             links_file=instance.links_file,
             first_password_file=instance.first_password_file,

@@ -38,7 +38,7 @@ def _look_at_all(
 ) -> tuple[dict[int, Found], dict[int, Refusal]]:
     until = time.monotonic() + SECONDS
     refused = rules.check_destinations(mounts)
-    trees = protected.trees(config, mountinfo.read())
+    trees = protected.trees(config, mountinfo.read(), uid=identity.uid)
     found: dict[int, Found] = {}
     for index, mount in enumerate(mounts):
         try:

@@ -6,20 +6,20 @@ import contextlib
 import dataclasses
 import json
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from agents.broker import mountinfo
+from agents.broker import mountinfo, syscalls
 from agents.broker.config import CODE, Config
 from agents.broker.mountinfo import Entry, Place
+from agents.broker.rules import FILE_SYSTEMS
 
 _ENGINE_DATA = (
     *("/var/lib/docker", "/var/lib/containerd", "/var/lib/containers", "/var/lib/lxd", "/var/lib/incus"),
     *("/var/lib/kubelet", "/var/lib/rancher", "/var/lib/nerdctl", "/var/lib/buildkit", "/var/lib/libvirt"),
     *("/var/snap/docker", "/var/snap/lxd"),
 )
-_ENGINES = {"dockerd", "containerd", "podman", "crio", "buildkitd", "lxd", "incusd", "rootlesskit"}
+_PROGRAMS = {"dockerd", "containerd", "podman", "crio", "buildkitd", "lxd", "incusd", "rootlesskit"}
 _DATA_OPTIONS = ("--data-root", "--graph", "-g", "--root", "--exec-root")
 _SOCKETS = {"docker.sock", "containerd.sock", "podman.sock", "crio.sock", "buildkitd.sock", "unix.socket"}
 
@@ -35,20 +35,31 @@ class Protected:
     parents: bool = True
 
 
-def trees(config: Config, entries: list[Entry]) -> list[Protected]:
-    """All protected trees and engine sockets as they are now. Looks only at local system directories."""
-    found = [_tree(str(path), entries, "it belongs to this service") for path in (config.data, config.code, CODE)]
-    found += [_tree(path, entries, "it holds the data of a container engine") for path in _ENGINE_DATA]
-    for path, system in _engines_data():
-        found.append(_tree(path, entries, "it holds the data of a container engine", parents=system))
-    found += [_tree(path, entries, "it holds the socket of a container engine") for path in _engine_sockets()]
-    return found
+def trees(config: Config, entries: list[Entry], *, uid: int) -> list[Protected]:
+    """All protected trees and engine sockets as they are now, for a request of the account `uid`.
+
+    What other users' processes say of themselves is not looked at: they could name a directory that hangs.
+    """
+    ours, theirs = "it belongs to this service", "it holds the data of a container engine"
+    found = [_tree(str(path), entries, ours) for path in (config.data, config.code, CODE)]
+    found += [_tree(path, entries, theirs) for path in (*_ENGINE_DATA, *_engines_data(0))]
+    for path in _engines_data(uid):
+        found.append(Protected(path=path, place=None, inode=None, reason=theirs, parents=False))
+    socket = "it is the socket of a container engine"
+    sockets = [_tree(path, entries, socket, links=False) for path in _engine_sockets()]
+    # A user can bind any path in a mount namespace of their own: only what is really there counts.
+    return found + [each for each in sockets if each.inode is not None]
 
 
-def _tree(path: str, entries: list[Entry], reason: str, *, parents: bool = True) -> Protected:
+def _tree(path: str, entries: list[Entry], reason: str, *, links: bool = True) -> Protected:
+    """The tree at `path` with its inode and place, where a file system that cannot hang holds it."""
     place, inode = None, None
+    covering = mountinfo.covering(entries, path)
     with contextlib.suppress(OSError, LookupError):
-        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        if covering is None or covering.fstype not in (*FILE_SYSTEMS, "overlay", "zfs", "ext3", "devtmpfs"):
+            raise LookupError(path)
+        resolve = syscalls.RESOLVE_NO_MAGICLINKS | (0 if links else syscalls.RESOLVE_NO_SYMLINKS)
+        fd = syscalls.openat2(path, resolve=resolve)
         try:
             real, entry = os.readlink(f"/proc/self/fd/{fd}"), mountinfo.by_id(entries, mountinfo.mount_id(fd))
             if entry is not None:
@@ -58,53 +69,46 @@ def _tree(path: str, entries: list[Entry], reason: str, *, parents: bool = True)
             inode = (status.st_dev, status.st_ino)
         finally:
             os.close(fd)
-    return Protected(path=path, place=place, inode=inode, reason=reason, parents=parents)
+    return Protected(path=path, place=place, inode=inode, reason=reason)
 
 
-def _processes() -> Iterator[tuple[str, list[str], int]]:
-    """(pid, command line, uid) of the engines that run."""
+def _engines(uid: int) -> Iterator[tuple[str, list[str]]]:
+    """(pid, command line) of the engines that run as `uid`."""
     for name in os.listdir("/proc"):
-        if not name.isdecimal():
-            continue
         with contextlib.suppress(OSError):
-            if Path(f"/proc/{name}/comm").read_text(errors="replace").strip() in _ENGINES:
+            if not name.isdecimal() or os.stat(f"/proc/{name}").st_uid != uid:
+                continue
+            if Path(f"/proc/{name}/comm").read_text(errors="replace").strip() in _PROGRAMS:
                 line = Path(f"/proc/{name}/cmdline").read_bytes().decode(errors="surrogateescape")
-                yield name, line.split("\0"), os.stat(f"/proc/{name}").st_uid
+                yield name, line.split("\0")
 
 
-def _engines_data() -> Iterator[tuple[str, bool]]:
-    """Data directories named in engines' settings, and whether root's engine uses them."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        set_in_file = json.loads(Path("/etc/docker/daemon.json").read_bytes()).get("data-root")
-        if isinstance(set_in_file, str) and set_in_file.startswith("/"):
-            yield set_in_file, True
-    for _, words, uid in _processes():
+def _engines_data(uid: int) -> Iterator[str]:
+    """Data directories named in the settings of the engines of `uid`."""
+    if uid == 0:
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            set_in_file = json.loads(Path("/etc/docker/daemon.json").read_bytes()).get("data-root")
+            if isinstance(set_in_file, str) and set_in_file.startswith("/"):
+                yield set_in_file
+    for _, words in _engines(uid):
         for index, word in enumerate(words):
             name, _, value = word.partition("=")
             if name in _DATA_OPTIONS:
                 value = value or (words[index + 1] if index + 1 < len(words) else "")
                 if value.startswith("/") and value != "/":
-                    yield value, uid == 0
+                    yield value
 
 
 def _engine_sockets() -> set[str]:
-    """Paths of listening engine sockets, in whatever network namespace an engine runs."""
+    """Paths of bound engine sockets, in whatever network namespace an engine of root's runs."""
     found: set[str] = set()
-    tables = ["/proc/net/unix", *(f"/proc/{pid}/net/unix" for pid, _, _ in _processes())]
-    for table in tables:
+    for table in ("/proc/net/unix", *(f"/proc/{pid}/net/unix" for pid, _ in _engines(0))):
         with contextlib.suppress(OSError), open(table, "rb") as file:
             for line in file:
                 fields = line.decode(errors="surrogateescape").rstrip("\n").split(None, 7)
                 if len(fields) == 8 and fields[7].startswith("/") and os.path.basename(fields[7]) in _SOCKETS:
                     found.add(fields[7])
-    return {path for path in found if _is_socket(path)}
-
-
-def _is_socket(path: str) -> bool:
-    try:
-        return stat.S_ISSOCK(os.lstat(path).st_mode)
-    except OSError:
-        return False
+    return found
 
 
 def conflict(protected: list[Protected], *, path: str, place: Place, inode: tuple[int, int]) -> str:

@@ -11,7 +11,7 @@ import signal
 import time
 from collections.abc import Callable
 
-from agents.broker import wire
+from agents.broker import syscalls, wire
 from agents.broker.owner import close_all_but
 
 log = logging.getLogger(__name__)
@@ -125,6 +125,7 @@ def _work(task: Callable[[], dict[str, object]], pipe: int) -> None:
     status = 1
     try:
         os.setpgid(0, 0)
+        syscalls.die_with_parent(signal.SIGKILL)
         close_all_but({0, 1, 2, pipe})
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

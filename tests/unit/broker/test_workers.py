@@ -1,0 +1,104 @@
+"""Workers and children of the broker: deadlines, shares, and nothing left over."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+
+import pytest
+
+from agents.broker import owner, workers
+from agents.broker.workers import Worker, Workers
+
+
+def finish(pool: Workers, worker: Worker) -> bool:
+    assert worker.ended(wait=10)
+    return pool.end(worker)
+
+
+def test_a_worker_answers_and_has_no_descriptor_of_ours() -> None:
+    pool = Workers()
+    secret, other = os.pipe()
+    try:
+        worker = pool.start(lambda: {"open": sorted(map(int, os.listdir("/proc/self/fd")))}, share="a", launch="")
+        assert finish(pool, worker)
+        opened = eval(bytes(worker.reply[4:]))["open"]
+        assert not {secret, other} & set(opened) - {worker.pipe}
+    finally:
+        os.close(secret)
+        os.close(other)
+    assert not pool.lingering
+
+
+def test_a_worker_that_dies_gives_no_answer() -> None:
+    pool = Workers()
+    worker = pool.start(lambda: os.kill(os.getpid(), signal.SIGKILL) or {}, share="a", launch="")
+    assert not finish(pool, worker)
+
+
+def test_late_workers_are_killed() -> None:
+    pool = Workers()
+    worker = pool.start(lambda: signal.pause() or {}, share="a", launch="")
+    worker.until = time.monotonic() - 1
+    pool.kill_late()
+    assert not finish(pool, worker)
+    assert not pool.lingering
+
+
+def test_shares_are_bounded_and_launches_are_not_mixed() -> None:
+    pool = Workers()
+    started = [
+        pool.start(lambda: signal.pause() or {}, share="alice", launch=f"{n}") for n in range(workers.MOST_PER_SHARE)
+    ]
+    assert "alice" in pool.refusal(share="alice", launch="")
+    assert not pool.refusal(share="bob", launch="")
+    assert "launch" in pool.refusal(share="bob", launch="0")
+    pool.kill_all()
+    assert not pool.running
+    assert not pool.lingering
+    for worker in started:
+        with pytest.raises(ProcessLookupError):
+            os.kill(worker.pid, 0)
+
+
+def test_a_group_that_cannot_be_reaped_keeps_its_share() -> None:
+    pool = Workers()
+    pool.lingering = dict.fromkeys(range(workers.MOST_PER_SHARE), "alice")
+    assert "alice" in pool.refusal(share="alice", launch="")
+    assert not pool.refusal(share="bob", launch="")
+    pool.lingering = {n: f"account{n}" for n in range(workers.MOST)}
+    assert "busy" in pool.refusal(share="bob", launch="")
+
+
+@pytest.mark.parametrize("kept", [set(), {0, 1, 2}, {5}])
+def test_only_the_named_descriptors_stay_open(kept: set[int]) -> None:
+    report, reporting = os.pipe()
+    os.dup2(reporting, 200)
+    os.dup2(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), 199)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            owner.close_all_but({*kept, 200})
+            still = [fd for fd in range(256) if _is_open(fd)]
+            os.write(200, repr(still).encode())
+        finally:
+            os._exit(0)
+    os.close(200)
+    os.close(199)
+    os.close(reporting)
+    text = b""
+    while piece := os.read(report, 4096):
+        text += piece
+    os.close(report)
+    os.waitpid(pid, 0)
+    assert {200} <= set(json.loads(text)) <= {*kept, 200}
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
