@@ -8,7 +8,7 @@ from django.contrib.auth.models import AbstractUser
 from django.core.validators import RegexValidator
 from django.db import models
 
-USERNAME_PATTERN = r"\A[a-z][a-z0-9_-]{0,31}\Z"
+USERNAME_PATTERN = r"\A[A-Za-z_][A-Za-z0-9._-]{0,31}\Z"  # what Docker takes in a container's name
 
 
 class User(AbstractUser):
@@ -17,7 +17,7 @@ class User(AbstractUser):
     username = models.CharField(
         max_length=32,
         unique=True,
-        validators=[RegexValidator(USERNAME_PATTERN, "1 to 32 of a-z, 0-9, _ and -, a letter first.")],
+        validators=[RegexValidator(USERNAME_PATTERN, "1 to 32 letters, digits, dots, _ and -; a letter or _ first.")],
     )
     must_change_password = models.BooleanField(default=False)
     one_time_expires_at = models.DateTimeField(null=True, blank=True)

@@ -194,5 +194,5 @@ def _set_one_time_password(user: User, password: str) -> None:
 
 def _check_username(username: str) -> None:
     if not re.fullmatch(USERNAME_PATTERN, username):
-        problem = f"“{visible(username[:40])}” is no user name: 1 to 32 of a-z, 0-9, _ and -, a letter first."
+        problem = f"“{visible(username[:40])}” is no user name: 1 to 32 of A-Z, a-z, 0-9, . _ and -, a letter first."
         raise Invalid({"username": [problem]})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 from django.db import transaction
 
@@ -18,7 +20,7 @@ from agents.models import (
     OperationStep,
     User,
 )
-from agents.operations import cleanup, policy
+from agents.operations import cleanup, leases, policy
 from agents.operations.engines import Engines
 from agents.operations.errors import OperationError, Unavailable
 from agents.operations.leases import LeaseLost
@@ -30,6 +32,7 @@ from agents.operations.transitions import move_agent, move_operation
 logger = logging.getLogger(__name__)
 
 GRACE = 10  # seconds between SIGTERM and SIGKILL
+PATIENCE = 15  # seconds for launches under way to stop by themselves
 
 
 def run_eject(operation: Operation, *, engines: Engines, streams: StreamSink) -> None:
@@ -56,23 +59,45 @@ def run_eject(operation: Operation, *, engines: Engines, streams: StreamSink) ->
 def eject_all(engines: Engines, *, streams: StreamSink, actor: User | str | None = None) -> list[str]:
     """Eject every live agent, here and now, whoever owns it; returns a sentence for each that could not be."""
     Operation.objects.filter(state__in=OPEN_STATES, kind=OperationKind.LAUNCH).update(cancel_requested=True)
+    _let_launches_stop()
+    agents = list(Agent.objects.filter(state__in=LIVE_STATES).select_related("owner"))
+    with ThreadPoolExecutor(max_workers=8) as pool:  # each may take its whole grace
+        stopped = list(pool.map(lambda agent: _stop(agent, engines), agents))
     problems: list[str] = []
-    for agent in Agent.objects.filter(state__in=LIVE_STATES).select_related("owner"):
-        launches = [one.id.hex for one in Operation.objects.filter(agent=agent, kind=OperationKind.LAUNCH)]
-        try:
-            for container in cleanup.containers_of(engines, agent.key):
-                engines.engine.stop(container.id, grace=GRACE)
-        except EngineError as error:
-            problems.append(f"{agent.name}: {error.message}")
-            continue
-        if left := cleanup.remove_objects(engines, key=agent.key, launches=launches):
-            problems += [f"{agent.name}: {sentence}" for sentence in left]
+    for agent, sentence in zip(agents, stopped, strict=True):
+        left = [sentence] if sentence else cleanup.remove_objects(engines, key=agent.key, launches=_launches_of(agent))
+        if left:
+            problems += [f"{agent.name}: {one}" for one in left]
             continue
         streams.drop(agent.key, "ejected")
         with transaction.atomic(durable=True):
             _close_open_operations(agent, actor)
             move_agent(agent, AgentState.ENDED, actor=actor, reason="ejected when the service was stopped")
     return problems
+
+
+def _let_launches_stop() -> None:
+    """Wait for workers of a running runner to take away what their cancelled launches made."""
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        running = Operation.objects.filter(kind=OperationKind.LAUNCH, state=OperationState.RUNNING)
+        if not any(leases.is_alive(token) for token in running.values_list("lease_owner", flat=True)):
+            return
+        time.sleep(0.2)
+
+
+def _stop(agent: Agent, engines: Engines) -> str:
+    """Stop the agent's containers; what went wrong, or nothing. Touches no database: it runs in a thread."""
+    try:
+        for container in cleanup.containers_of(engines, agent.key):
+            engines.engine.stop(container.id, grace=GRACE)
+    except EngineError as error:
+        return error.message
+    return ""
+
+
+def _launches_of(agent: Agent) -> list[str]:
+    return [one.id.hex for one in Operation.objects.filter(agent=agent, kind=OperationKind.LAUNCH)]
 
 
 def queue_again(agent: Agent) -> None:
@@ -84,8 +109,7 @@ def queue_again(agent: Agent) -> None:
 
 
 def _remove(operation: Operation, agent: Agent, *, engines: Engines, streams: StreamSink, progress: Progress) -> None:
-    launches = [one.id.hex for one in Operation.objects.filter(agent=agent, kind=OperationKind.LAUNCH)]
-    if left := cleanup.remove_objects(engines, key=agent.key, launches=launches):
+    if left := cleanup.remove_objects(engines, key=agent.key, launches=_launches_of(agent)):
         raise Unavailable("Not everything could be removed: " + " ".join(left), remedy="It is tried again each minute.")
     person = operation.requested_by
     reason = f"ejected by {person.get_username()}" if person else "ejected"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 from collections.abc import Mapping
 
 from django.db import transaction
@@ -153,7 +154,7 @@ class _Launch:
             network=network,
             staging=staging,
             limits=Limits(cpus=agent.cpus, memory=agent.memory, pids=agent.pids),
-            hostname=agent.name.replace("_", "-")[:63].strip("-"),
+            hostname=re.sub(r"[^a-z0-9]+", "-", agent.name.lower())[:63].strip("-"),
         )
 
     def _start(self, spec: LaunchSpec) -> ContainerInfo:

@@ -108,7 +108,7 @@ def test_a_second_person_needs_tls_or_a_word(alice: User, settings: Any) -> None
     assert accounts.several_people()
 
 
-@pytest.mark.parametrize("name", ["", "Bob", "1bob", "b" * 33, "bob\n", "../bob", "bob.smith", "bö"])
+@pytest.mark.parametrize("name", ["", "1bob", "-bob", "b" * 33, "bob\n", "../bob", "bob/smith", "bö", "bob smith"])
 def test_names_have_a_narrow_alphabet(name: str) -> None:
     with pytest.raises(Invalid):
         accounts.add_person(name, insecure_http=True)

@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from agents.models import Agent, Operation, User
 from agents.operations import leases
+from agents.operations.ejecting import eject_all
 from agents.operations.launch import request_launch
 from agents.operations.lifecycle import request_eject
 from agents.operations.workers import Workers
@@ -234,3 +235,28 @@ def wait_for(condition: Callable[[], bool], *, seconds: float = 20) -> None:
     while not condition():
         assert timezone.now() < until, "it never came true"
         tick.wait(0.02)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_eject_all_lets_a_launch_under_way_tidy_up(world: World) -> None:
+    factories.agent_smith()
+    factories.launch(factories.person("alice"))
+    under_way = threading.Event()
+
+    def wait_for_the_cancel() -> None:
+        under_way.set()
+        wait_for(lambda: Operation.objects.filter(cancel_requested=True).exists())
+
+    world.engine.before["ensure_network"] = wait_for_the_cancel
+
+    def work() -> None:
+        world.workers.work_once()
+        connections.close_all()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert under_way.wait(timeout=20)
+    assert eject_all(world.engines, streams=world.streams) == []
+    thread.join(timeout=20)
+    assert world.objects() == NOTHING
+    assert (Operation.objects.get().state, Agent.objects.get().state) == ("cancelled", "ended")
