@@ -81,19 +81,29 @@ class Engine(Protocol):
         """Name → agent key of all networks of this instance."""
 
     def logs(self, container: str, *, most: int) -> bytes:
-        """The last bytes of output, at most `most`. Empty when there are none or the container is gone."""
+        """The last bytes of output, at most `most`. Empty when there are none or the container is gone.
+
+        The engine keeps whole lines: an unfinished last one may be missing.
+        """
 
     def stop(self, container: str, *, grace: int) -> None:
-        """SIGTERM, after `grace` seconds SIGKILL; idempotent, gone is fine. Post: it does not run."""
+        """Hang up its terminal (SIGHUP: interactive shells ignore SIGTERM), after `grace` seconds SIGKILL; idempotent,
+        gone is fine. Post: it does not run. Raises Conflict if it is not ours."""
 
     def remove_container(self, container: str) -> None:
-        """Remove it and its anonymous volumes, running or not; idempotent. Post: it does not exist."""
+        """Remove it and its anonymous volumes, running or not; idempotent. Post: it does not exist.
+
+        Raises Conflict if it is not ours.
+        """
 
     def remove_network(self, name: str) -> None:
         """Disconnect whatever hangs on it and remove it; idempotent. Raises Conflict if it is not ours."""
 
     def events(self, *, stop: Callable[[], bool]) -> Iterator[EngineEvent]:
-        """Events of our containers as they come; ends when `stop()` is true (looked at every second)."""
+        """Events of our containers from this call on; ends when `stop()` is true (looked at every second).
+
+        Raises EngineUnreachable when the engine goes away: call again, and look at `containers()` for what was missed.
+        """
 
 
 class Broker(Protocol):

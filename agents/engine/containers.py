@@ -147,6 +147,8 @@ def find(client: DockerClient, name_or_id: str, *, instance: str) -> Container:
 
 def foreign(client: DockerClient, name_or_id: str, *, instance: str) -> bool:
     """Whether the name is taken by a container that is not ours."""
+    if not name_or_id:
+        return False
     try:
         return bool(client.containers.get(name_or_id).labels.get(LABEL_INSTANCE) != instance)
     except sdk_errors.NotFound:

@@ -42,7 +42,7 @@ class FakeContainer:
 class FakeEngine(Engine):
     """See agents.engine.api.Engine. Beside the contract, for tests:
 
-    `hooks.fail_at("start", error)` makes that call fail, `hooks.calls` are the names of all calls so far; `exits(…)` ends a
+    `hooks.fail_at("start", error)` makes that call fail, `hooks.calls` names all calls so far; `exits(…)` ends a
     container by itself; `prints(…)` makes it print; what is typed is echoed, as a TTY does.
     """
 

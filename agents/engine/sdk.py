@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import threading
 from collections.abc import Iterator
 from typing import NoReturn
@@ -38,7 +39,14 @@ class Pool:
     def fresh(self) -> docker.DockerClient:
         """A client of the caller's own, its API version negotiated; the caller closes it."""
         with translated(f"the engine at {self.socket_path}"):
+            self._try_socket()
             return docker.DockerClient(base_url=f"unix://{self.socket_path}", version="auto", timeout=TIMEOUT)
+
+    def _try_socket(self) -> None:
+        # The SDK leaks a descriptor for each connection that is refused, and hides why in three layers of errors.
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.settimeout(TIMEOUT)
+            sock.connect(self.socket_path)
 
     @contextlib.contextmanager
     def client(self, what: str) -> Iterator[docker.DockerClient]:
