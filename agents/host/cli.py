@@ -12,7 +12,6 @@ from agents.host import doctor, layout, links, release, settings
 from agents.host.children import PYTHON
 from agents.host.instance import BadInstance, Instance
 from agents.host.management import Django
-from agents.host.settings import child_env
 from agents.host.shell import HostError, visible
 
 COLUMNS = ("web_user", "account", "uid", "linked_at", "how")
@@ -78,11 +77,10 @@ def _host(argv: Sequence[str], instance: Instance) -> int:
 
 def _as_service(argv: Sequence[str], instance: Instance) -> int:
     """Become the runner's account and run Django's command there."""
-    wanted = settings.load(instance)
-    django = Django(wanted, TREE)
+    django = Django(settings.load(instance), TREE)
     if not (TREE / "venv").exists():
         raise HostError("The service is not set up yet.", remedy="Start it once: ./scripts/serve")
-    env = child_env(wanted, secret=True) | {"TERM": os.environ.get("TERM", "dumb")}
+    env = django.env() | {"TERM": os.environ.get("TERM", "dumb")}
     command = django.argv(*argv)
     os.chdir(TREE)
     os.execve(command[0], command, env)  # noqa: S606

@@ -35,7 +35,10 @@ def checks(instance: Instance, api: EngineApi, trials: Trials) -> list[Check]:
         "firewall": (lambda: firewall(instance), "Another program rewrites the rules; see iptables-save."),
         "host not reachable": (lambda: host_unreachable(instance, trials), "Do not run agents; see iptables-save."),
         "agents apart": (lambda: agents_apart(api, trials), "Do not run agents; see iptables-save in the namespace."),
-        "DNS": (lambda: dns(trials), "Give /etc/resolv.conf a name server that is not the host itself."),
+        "DNS": (
+            lambda: dns(trials),
+            "Give /etc/resolv.conf a name server that is not the host itself: agents cannot reach the host.",
+        ),
         "images": (lambda: images(api), "They are made at the next ./scripts/serve."),
     }
     return [Check(name=name, look=look, remedy=remedy) for name, (look, remedy) in looks.items()]

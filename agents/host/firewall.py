@@ -37,10 +37,9 @@ class Seen:
 class Firewall:
     """The rules of one instance. One object remembers what it applied and compares with that."""
 
-    def __init__(self, instance: Instance, *, addresses: Addresses, dns: bool) -> None:
+    def __init__(self, instance: Instance, *, addresses: Addresses) -> None:
         self._instance = instance
         self._addresses = addresses
-        self._dns = dns
         self._netns = Path("/run/netns") / instance.netns
         self._applied: tuple[tuple[Side, ...], frozenset[str]] | None = None
         self._seen: Seen | None = None
@@ -53,7 +52,7 @@ class Firewall:
         host = rules.host_side(
             name=name, veth=self._instance.veth, addresses=self._addresses, network=network, ipv6=ipv6
         )
-        inner = rules.inner_side(name=name, addresses=self._addresses, host=network.addresses, dns=self._dns)
+        inner = rules.inner_side(name=name, addresses=self._addresses, host=network.addresses)
         sides = (Side(netns=None, chains=host), Side(netns=self._netns, chains=inner))
         return sides, rules.blocked_routes(network, self._addresses)
 

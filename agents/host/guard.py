@@ -17,7 +17,6 @@ from typing import Any
 
 from agents.broker import wire
 from agents.host import netns
-from agents.host.addresses import look
 from agents.host.firewall import Firewall
 from agents.host.instance import Instance
 from agents.host.settings import write_private
@@ -113,10 +112,7 @@ def make_firewall(instance: Instance) -> Firewall:
     addresses = netns.noted(instance)
     if addresses is None or not netns.is_up(instance):
         raise HostError(f"The network namespace {instance.netns} is not there.")
-    resolver = Path("/etc/resolv.conf")
-    text = resolver.read_text() if resolver.exists() else ""
-    dns = netns.local_resolvers(text, look(without=instance.veth).addresses)
-    return Firewall(instance, addresses=addresses, dns=dns)
+    return Firewall(instance, addresses=addresses)
 
 
 def main() -> int:

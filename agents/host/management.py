@@ -33,14 +33,14 @@ class Django:
 
     def manage(self, *words: str, user: str = USER_RUN, text: str | None = None, timeout: float = 300) -> str:
         """Run one command to its end; returns what it printed. Raises HostError with its last words."""
-        return run(self.argv(*words, user=user), env=self._env(), text=text, cwd=self.release, timeout=timeout)
+        return run(self.argv(*words, user=user), env=self.env(), text=text, cwd=self.release, timeout=timeout)
 
     def follow(self, *words: str, user: str = USER_RUN) -> None:
         """Run one long command: all its lines go to its log, those that mark progress are shown. Raises HostError."""
         log = ChildLog(self.settings.instance.logs / f"{words[0]}.log")
         try:
             with subprocess.Popen(
-                self.argv(*words, user=user), env=self._env(), cwd=self.release, stdin=subprocess.DEVNULL,
+                self.argv(*words, user=user), env=self.env(), cwd=self.release, stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
             ) as process:  # fmt: skip
                 for line in process.stdout or ():
@@ -68,7 +68,8 @@ class Django:
         note.write_text(self._stamp())
         return True
 
-    def _env(self) -> dict[str, str]:
+    def env(self) -> dict[str, str]:
+        """What its commands find in their environment."""
         return {**child_env(self.settings, secret=True), "PYTHONPATH": str(self.release)}
 
     def _stamp(self) -> str:

@@ -13,6 +13,7 @@ from agents.host.rules import INNER
 from agents.host.shell import attempt, run
 
 NOTE = "network.json"
+RESOLV_CONF = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
 
 
 def path(instance: Instance) -> Path:
@@ -106,7 +107,19 @@ def resolvers(text: str) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
     return found
 
 
-def local_resolvers(text: str, own: tuple[ipaddress.IPv4Address, ...]) -> bool:
-    """Whether an agent can reach none of the name servers of a resolv.conf: all are the host's own or IPv6."""
+def reachable_resolvers(text: str, own: tuple[ipaddress.IPv4Address, ...]) -> tuple[str, ...]:
+    """The name servers of a resolv.conf that an agent can reach: neither the host itself nor over IPv6."""
     usable = [a for a in resolvers(text) if a.version == 4 and not a.is_loopback and a not in own]
-    return not usable
+    return tuple(str(address) for address in usable)
+
+
+def name_servers(own: tuple[ipaddress.IPv4Address, ...]) -> tuple[str, ...]:
+    """What agents ask: the host's name servers; where those are local, the ones that systemd-resolved asks."""
+    for file in RESOLV_CONF:
+        try:
+            found = reachable_resolvers(file.read_text(), own)
+        except OSError:
+            continue
+        if found:
+            return found
+    return ()

@@ -38,12 +38,10 @@ class OwnEngine:
         """Network, rules, containerd, dockerd; what runs already is kept. Raises HostError with the last log lines."""
         raise_limits()  # where it may not, the doctor says so
         addresses = netns.ensure(self._instance)
-        resolver = Path("/etc/resolv.conf").read_text() if os.path.exists("/etc/resolv.conf") else ""
         network = look(without=self._instance.veth)
-        local = netns.local_resolvers(resolver, network.addresses)
-        firewall = Firewall(self._instance, addresses=addresses, dns=local)
+        firewall = Firewall(self._instance, addresses=addresses)
         firewall.ensure()  # before the first container can run
-        self._write_config(addresses, mtu=network.mtu, dns=(str(addresses.inner),) if local else ())
+        self._write_config(addresses, mtu=network.mtu, dns=netns.name_servers(network.addresses))
         self.ensure_running()
         return firewall
 
@@ -160,7 +158,7 @@ class OwnEngine:
         """Take down rules, interface, namespace and the engine's mounts; nothing may run."""
         addresses = netns.noted(self._instance)
         if addresses is not None:
-            Firewall(self._instance, addresses=addresses, dns=False).remove()
+            Firewall(self._instance, addresses=addresses).remove()
         netns.down(self._instance)
         for place in mounts_below(self._instance.engine_dir, self._instance.run_root):
             run(["umount", "--lazy", place])

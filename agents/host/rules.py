@@ -20,7 +20,6 @@ LINK_LOCAL = "169.254.0.0/16"
 MULTICAST = "224.0.0.0/4"
 RESERVED = "240.0.0.0/4"  # 255.255.255.255 among it
 ANSWERS = "-m conntrack --ctstate RELATED,ESTABLISHED"
-DNS_PORT = 53
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,9 +79,7 @@ def inner_side(
         "-m physdev --physdev-is-bridged -j RETURN",
         "-j DROP",
     ]
-    ours = f"-d {addresses.inner}/32 ! -i {INNER}"
-    answer = [f"{ours} -p {kind} -m {kind} --dport {DNS_PORT} -j RETURN" for kind in ("udp", "tcp")] if dns else []
-    own = ["-i lo -j RETURN", f"-i {INNER} {ANSWERS} -j RETURN", *answer, "-j DROP"]
+    own = ["-i lo -j RETURN", f"-i {INNER} {ANSWERS} -j RETURN", "-j DROP"]
     return (
         _chain("iptables", "mangle", "FORWARD", name, forward),
         _chain("iptables", "mangle", "INPUT", name, own),

@@ -11,7 +11,7 @@ from agents.host import rules
 from agents.host.addresses import Addresses, HostNetwork, candidates, choose, read
 from agents.host.engine_config import dockerd_config
 from agents.host.instance import Instance
-from agents.host.netns import local_resolvers
+from agents.host.netns import reachable_resolvers
 from agents.host.shell import HostError
 
 Network = ipaddress.IPv4Network
@@ -118,17 +118,12 @@ def test_ipv6_is_closed_in_every_direction() -> None:
 
 
 def test_inner_side_keeps_bridges_apart_and_knows_the_hosts_addresses() -> None:
-    inner = rules.inner_side(name="jackin", addresses=FIRST, host=HOST.addresses, dns=False)
+    inner = rules.inner_side(name="jackin", addresses=FIRST, host=HOST.addresses)
     forward, own = inner[0].rules, inner[1].rules
     assert forward[-1] == "-j DROP"
     assert forward.index("-o eth0 -d 192.0.2.2/32 -j DROP") < forward.index("-o eth0 -j RETURN")
     assert own[-1] == "-j DROP"
     assert not [rule for rule in own if "dport" in rule]
-
-
-def test_dns_of_the_namespace_opens_one_port_on_one_address() -> None:
-    inner = rules.inner_side(name="jackin", addresses=FIRST, host=(), dns=True)
-    assert len([rule for rule in inner[1].rules if "--dport 53" in rule and f"-d {FIRST.inner}/32" in rule]) == 2
 
 
 def test_restore_text_declares_only_our_chains() -> None:
@@ -155,17 +150,17 @@ def test_saved_lines_leave_others_rules_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "local"),
+    ("text", "reachable"),
     [
-        ("nameserver 127.0.0.53\n", True),
-        ("nameserver 192.0.2.2\n", True),  # the host itself
-        ("nameserver ::1\nnameserver 198.51.100.1\n", False),
-        ("nameserver 198.51.100.1 # comment\n", False),
-        ("", True),
+        ("nameserver 127.0.0.53\n", ()),
+        ("nameserver 192.0.2.2\n", ()),  # the host itself
+        ("nameserver ::1\nnameserver 198.51.100.1\n", ("198.51.100.1",)),
+        ("nameserver 198.51.100.1 # comment\nnameserver 127.0.0.1\n", ("198.51.100.1",)),
+        ("", ()),
     ],
 )
-def test_local_resolvers(text: str, local: bool) -> None:
-    assert local_resolvers(text, HOST.addresses) is local
+def test_reachable_resolvers(text: str, reachable: tuple[str, ...]) -> None:
+    assert reachable_resolvers(text, HOST.addresses) == reachable
 
 
 def test_engine_configuration_holds_what_must_be() -> None:
