@@ -37,7 +37,7 @@ def checks(instance: Instance, api: EngineApi, trials: Trials) -> list[Check]:
         "agents apart": (lambda: agents_apart(api, trials), "Do not run agents; see iptables-save in the namespace."),
         "DNS": (
             lambda: dns(trials),
-            "Give /etc/resolv.conf a name server that is not the host itself: agents cannot reach the host.",
+            "Give /etc/resolv.conf a name server other than the host itself.",
         ),
         "images": (lambda: images(api), "They are made at the next ./scripts/serve."),
     }

@@ -65,9 +65,7 @@ def host_side(*, name: str, veth: str, addresses: Addresses, network: HostNetwor
     return tuple(chains)
 
 
-def inner_side(
-    *, name: str, addresses: Addresses, host: Iterable[ipaddress.IPv4Address], dns: bool
-) -> tuple[Chain, ...]:
+def inner_side(*, name: str, addresses: Addresses, host: Iterable[ipaddress.IPv4Address]) -> tuple[Chain, ...]:
     """The chains in the agents' namespace; they hold even while the host's own rules are being reloaded."""
     places = [f"{address}/32" for address in host] + [str(addresses.link), LINK_LOCAL, MULTICAST, RESERVED]
     forward = [
