@@ -50,11 +50,13 @@ class Ring:
     def missing_from(self, history: bytes) -> bytes | None:
         """What `history` holds beyond this ring, or None where the two do not meet.
 
-        A stream that replaces a broken one comes with the engine's own record of the output. Either both begin with
-        the first byte ever, or the ring's last bytes are looked for in it: what follows was never seen here.
+        A stream that replaces a broken one comes with the engine's own record of the output. That lags behind by an
+        unfinished line, or is ahead by what was printed while nobody read.
         """
-        if self.start == 0 and history.startswith(self._bytes):
+        if self.start == 0 and (self._bytes.startswith(history) or history.startswith(self._bytes)):
             return history[len(self._bytes) :]
+        if self._bytes.rfind(history[-SAFE_START:]) >= 0:
+            return b""
         tail = bytes(self._bytes[-SAFE_START:])
         found = history.rfind(tail)
         return None if found < 0 else history[found + len(tail) :]

@@ -128,6 +128,17 @@ class Window:
         self.wait(lambda: wanted in self.output, what=f"output {wanted!r}")
         return bytes(self.output)
 
+    def expect(self, wanted: bytes) -> bytes:
+        """Read until `wanted` comes; returns the output up to its end and keeps what follows."""
+        looked = 0
+        while (at := self.output.find(wanted, looked)) < 0:
+            looked = max(0, len(self.output) - len(wanted))
+            more = len(self.output)
+            self.wait(lambda more=more: len(self.output) != more, what=f"output {wanted[:50]!r}")
+        found = bytes(self.output[: at + len(wanted)])
+        del self.output[: at + len(wanted)]
+        return found
+
     def wait_for(self, **fields: Any) -> dict[str, Any]:
         """Read until a control holds `fields`; returns the first such control and forgets those up to it."""
 

@@ -55,6 +55,16 @@ def test_what_was_missed_follows_what_was_seen(seen: int, limit: int) -> None:
     assert ring.missing_from(everything) == everything[seen:]
 
 
+@given(known=st.integers(1, 200), limit=st.integers(8, 200))
+def test_a_record_that_lags_behind_adds_nothing(known: int, limit: int) -> None:
+    everything = os.urandom(200)
+    ring = Ring(limit=limit)
+    ring.append(everything)
+    record = everything[max(0, known - 8) : known] if limit < 200 else everything[:known]
+    if ring.start == 0 or known - 8 >= ring.start:
+        assert ring.missing_from(record) == b""
+
+
 def test_a_record_that_does_not_meet_it_is_said_so() -> None:
     ring = Ring()
     ring.append(b"something else altogether")
