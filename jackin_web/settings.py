@@ -125,6 +125,7 @@ AUTH_PASSWORD_VALIDATORS = [
 # Everybody comes from 127.0.0.1 here: an address says nothing, so failures count per account and the wait grows.
 AXES_HANDLER = "agents.operations.login_delay.GrowingDelayHandler"
 AXES_LOCKOUT_PARAMETERS = ["username"]
+SILENCED_SYSTEM_CHECKS = ["axes.W006"]  # it wants addresses counted
 AXES_LOCKOUT_CALLABLE = "agents.web.auth.locked_out"
 AXES_FAILURE_LIMIT = 5
 AXES_COOLOFF_TIME = datetime.timedelta(hours=24)  # how long failures are remembered; the wait is GrowingDelayHandler's

@@ -9,6 +9,7 @@ from agents.admin.base import ReadOnlyAdmin, shown
 from agents.models import HostAccount, User
 
 admin.site.enable_nav_sidebar = False
+admin.site.index_title = "Records"
 admin.site.unregister(Group)  # rights are a table in agents.operations.permissions, not groups
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import itertools
 from collections.abc import Mapping
 from typing import Any, Final
 
 from agents.models import Agent, AuditEvent, OperationKind
 from agents.web.shown import latest_operation
 
-MOST_EVENTS = 20
+MOST_EVENTS = 40
 
 WORDS: Final[Mapping[str, str]] = {
     "agent.launch": "launch asked for",
@@ -37,9 +38,12 @@ class ShownEvent:
 
 
 def events_of(agent: Agent) -> list[ShownEvent]:
-    """The last events of an agent that the caller was allowed to see."""
+    """The last events of an agent that the caller was allowed to see; the same again and again is one line."""
     found = AuditEvent.objects.filter(agent_key=agent.key).order_by("-pk")[:MOST_EVENTS]
-    return [ShownEvent(at=event.at, words=_words(event)) for event in found]
+    return [
+        ShownEvent(at=group[0].at, words=words if len(group) == 1 else f"{words}, {len(group)} times")
+        for words, group in ((words, list(same)) for words, same in itertools.groupby(found, key=_words))
+    ]
 
 
 def _words(event: AuditEvent) -> str:

@@ -46,7 +46,7 @@ def _number(label: str, *, field: type[N], mode: str, invalid: str) -> N:
 class LaunchForm(forms.Form):
     """Bound, it holds what was typed; `mounts` are its rows. Policy is not its business."""
 
-    class_slug = forms.CharField(error_messages={"required": "Choose a class."})
+    class_slug = forms.CharField(label="Class", error_messages={"required": "Choose a class."})
     runtime = forms.CharField(widget=forms.Select(attrs={"class": "select"}), help_text="what the terminal shows")
     cpus = _number("CPUs", field=forms.FloatField, mode="decimal", invalid="Give a number, like 2 or 1.5.")
     memory_gb = _number("Memory, GB", field=forms.FloatField, mode="decimal", invalid="Give a number, like 4 or 0.5.")
@@ -138,20 +138,20 @@ class LaunchForm(forms.Form):
     def problems(self) -> list[Problem]:
         """The fields to correct, in the order of the page."""
         rows = [
-            Problem(id=f"{row.id}-{'source' if part == 'mode' else part}", label=f"{part} of mount {row.number}")
+            Problem(
+                id=f"{row.id}-{'source' if part == 'mode' else part}",
+                label=f"{part.capitalize()} of mount {row.number}",
+            )
             for row in self.mounts
             for part in ("source", "destination", "mode")
             if row.errors.get(part)
         ]
         if self.mounts_errors:
-            rows.append(Problem(id=f"{self.mounts[0].id}-source", label="mounts"))
+            rows.append(Problem(id=f"{self.mounts[0].id}-source", label="Mounts"))
         fields = [name for name in self.fields if self.is_bound and name in self.errors]
-        shown = {name: Problem(id=f"id_{name}", label=self._label(name)) for name in fields}
+        shown = {name: Problem(id=f"id_{name}", label=str(self[name].label)) for name in fields}
         first = [shown.pop("class_slug")] if "class_slug" in shown else []
         return [*first, *rows, *shown.values()]
-
-    def _label(self, name: str) -> str:
-        return str(self.fields[name].label or name.removesuffix("_slug")).lower()
 
 
 def form_of(operation: Operation, *, person: Person) -> LaunchForm:
