@@ -15,6 +15,8 @@ from django.db.backends.sqlite3.operations import DatabaseOperations
 from agents.models import User
 from tests import factories
 
+pytest_plugins = ["tests.support.fixtures"]
+
 _SCRATCH = pathlib.Path(tempfile.mkdtemp(prefix="jackin-tests-"))
 _TRIGGERS = tuple(f"agents_auditevent_no_{what}" for what in ("update", "delete", "replace"))
 

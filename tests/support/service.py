@@ -11,7 +11,6 @@ import socket
 import subprocess
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable
 from typing import TypeVar
@@ -21,6 +20,7 @@ from agents.host.instance import Instance
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NAME = "jktest"
 START_SECONDS = 2400.0  # a bare machine installs the engine and builds every image first
+STARTED = "--- started ---\n"
 
 T = TypeVar("T")
 
@@ -82,6 +82,8 @@ class Service:
         """Run `./scripts/serve` until its page answers; returns the seconds that it took."""
         began = time.monotonic()
         with self.log.open("ab") as log:
+            log.write(STARTED.encode())
+            log.flush()
             self.process = subprocess.Popen(
                 ["./scripts/serve", "--port", str(self.instance.port), *arguments],
                 cwd=self.clone,
@@ -91,18 +93,17 @@ class Service:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        wait_for("the login page", self._answers, seconds=seconds)
+        wait_for("the service to be ready", self._is_ready, seconds=seconds)
         return time.monotonic() - began
 
-    def _answers(self) -> bool:
+    def _is_ready(self) -> bool:
         assert self.process is not None
         if self.process.poll() is not None:
             raise AssertionError(f"./scripts/serve ended with {self.process.returncode}:\n{self.tail()}")
-        try:
-            with urllib.request.urlopen(f"{self.url}/login", timeout=2) as page:
-                return bool(page.status == 200)
-        except (urllib.error.URLError, OSError):
+        if f"ready: {self.url}" not in self.log.read_text(errors="replace").rsplit(STARTED, 1)[-1]:
             return False
+        with urllib.request.urlopen(f"{self.url}/login", timeout=5) as page:
+            return bool(page.status == 200)
 
     def stop(self, *, seconds: float = 60.0) -> int:
         """Ctrl-C; returns the exit code."""
@@ -157,4 +158,6 @@ def make_service() -> Service:
         environment["JACKIN_EXTRA_CA"] = bundle
     place = pathlib.Path(tempfile.mkdtemp(prefix="jackin-web-test-"))
     instance = Instance(name=NAME, port=port)
-    return Service(clone=clone(place / "jackin-web"), instance=instance, log=place / "serve.log", environment=environment)
+    return Service(
+        clone=clone(place / "jackin-web"), instance=instance, log=place / "serve.log", environment=environment
+    )

@@ -1,0 +1,99 @@
+"""What tests change and compare on the machine: Unix accounts, and the sets that a launch must leave as they were."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import pathlib
+import pwd
+import subprocess
+from collections.abc import Iterator
+
+from agents.host.instance import Instance
+
+
+def run(*command: str, check: bool = True, text: str | None = None) -> str:
+    """Standard output of a command; on failure an AssertionError with everything that it printed."""
+    done = subprocess.run(command, capture_output=True, text=True, input=text, check=False)
+    if check and done.returncode:
+        raise AssertionError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def exists(account: str) -> bool:
+    """Whether the machine knows the account."""
+    try:
+        pwd.getpwnam(account)
+    except KeyError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def unix_account(name: str, *, groups: tuple[str, ...] = ()) -> Iterator[pwd.struct_passwd]:
+    """A Unix account with a home directory of mode 0700, removed again afterwards."""
+    if exists(name):
+        run("userdel", "--force", "--remove", name, check=False)
+    for group in groups:
+        run("groupadd", "--force", group)
+    extra = ["--groups", ",".join(groups)] if groups else []
+    run("useradd", "--create-home", "--shell", "/bin/bash", *extra, name)
+    entry = pwd.getpwnam(name)
+    pathlib.Path(entry.pw_dir).chmod(0o700)
+    try:
+        yield entry
+    finally:
+        run("userdel", "--force", "--remove", name, check=False)
+        for group in groups:
+            run("groupdel", group, check=False)
+
+
+def docker(instance: Instance, *arguments: str, check: bool = True, text: str | None = None) -> str:
+    """The Docker command line on the instance's own engine."""
+    return run("docker", "-H", f"unix://{instance.engine_socket}", *arguments, check=check, text=text)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Traces:
+    """The sets that must be the same before a launch and after it is gone."""
+
+    containers: frozenset[str]
+    networks: frozenset[str]
+    volumes: frozenset[str]
+    stage: frozenset[str]
+    mounts: frozenset[str]
+    loops: frozenset[str]
+    rules: frozenset[str]
+    namespace_rules: frozenset[str]
+    links: frozenset[str]
+    temporary: frozenset[str]
+
+    @classmethod
+    def of(cls, instance: Instance) -> Traces:
+        """What the machine shows now."""
+
+        def listed(*arguments: str) -> frozenset[str]:
+            return frozenset(docker(instance, *arguments).split())
+
+        inside = ("nsenter", f"--net=/run/netns/{instance.netns}")
+        mounts = pathlib.Path("/proc/self/mountinfo").read_text().splitlines()
+        links = json.loads(run(*inside, "ip", "-j", "link"))
+        return cls(
+            containers=listed("ps", "-aq", "--no-trunc"),
+            networks=listed("network", "ls", "-q", "--no-trunc"),
+            volumes=listed("volume", "ls", "-q"),
+            stage=frozenset(path.name for path in instance.stage.iterdir()),
+            mounts=frozenset(line.split(" ", 1)[1] for line in mounts),
+            loops=frozenset(run("losetup", "-a", check=False).splitlines()),
+            rules=frozenset(_plain(run("iptables-save"))),
+            namespace_rules=frozenset(_plain(run(*inside, "iptables-save"))),
+            links=frozenset(link["ifname"] for link in links if not link["ifname"].startswith("veth")),
+            temporary=frozenset(path.name for path in pathlib.Path("/tmp").glob("*jackin*")),
+        )
+
+
+def _plain(saved: str) -> list[str]:
+    """Rules of an `iptables-save` without its comments and packet counters."""
+    lines = [line.split(" [")[0] if line.startswith(":") else line for line in saved.splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
