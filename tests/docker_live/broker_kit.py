@@ -11,7 +11,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from agents.broker.gate import GATE_DIR, SECRETS_DIR
 from agents.engine.broker_client import BrokerClient
@@ -20,7 +20,7 @@ from agents.host.instance import Instance
 from tests.support.machine import run
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
-IMAGE = os.environ.get("JACKIN_TEST_IMAGE", "debian:trixie")
+IMAGE = "jackin/base:trixie"  # the base that every engine of ours has
 CAPABILITIES = (
     *("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL"),
     *("SETGID", "SETUID", "AUDIT_WRITE", "NET_BIND_SERVICE"),
@@ -80,11 +80,6 @@ class Kit:
     def inspect(self, container: str) -> dict[str, object]:
         found: dict[str, object] = json.loads(self.docker("inspect", container))[0]
         return found
-
-
-def engine_socket() -> str:
-    """The engine that live tests use: JACKIN_TEST_ENGINE, or that of the installed service."""
-    return os.environ.get("JACKIN_TEST_ENGINE", str(Instance().engine_socket))
 
 
 @contextlib.contextmanager
@@ -176,7 +171,7 @@ def running(kit: Kit, web_user: str, *mounts: MountRequest, secret: Mapping[str,
         yield made
 
 
-def wait_for(condition, *, seconds: float = 10) -> None:  # type: ignore[no-untyped-def]
+def wait_for(condition: Callable[[], bool], *, seconds: float = 10) -> None:
     """Return as soon as `condition()` is true."""
     until = time.monotonic() + seconds
     while not condition():
