@@ -1,0 +1,207 @@
+"""Who may act as whom, who may speak to the broker, and what a hanging file system does to whom."""
+
+# ruff: noqa: F811 fixtures are imported
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import ctypes
+import json
+import os
+import pathlib
+import pwd
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from agents.broker import wire
+from agents.engine.errors import BrokerRefused
+from agents.engine.types import CheckedMount, MountProblem
+from agents.host.instance import REMAP_BASE
+from tests.docker_live.broker_fixtures import ann, ben, engine, home, kit, make, system_group  # noqa: F401
+from tests.docker_live.broker_kit import REPOSITORY, Kit, request, wait_for
+from tests.support.machine import run, unix_account
+
+
+def refusal(kit: Kit, account: str) -> str:
+    with pytest.raises(BrokerRefused) as caught:
+        kit.client.link("zoe", account)
+    assert caught.value.code == "account-refused"
+    return caught.value.message
+
+
+def test_links_are_kept_in_a_file_of_roots(kit: Kit, ann: pwd.struct_passwd, ben: pwd.struct_passwd) -> None:
+    made = kit.client.link("zoe", "jkt-ann")
+    assert (made.account, made.uid, made.how) == ("jkt-ann", ann.pw_uid, "root")
+    assert kit.client.link("zoe", "jkt-ben").uid == ben.pw_uid
+    assert [link.account for link in kit.client.links() if link.web_user == "zoe"] == ["jkt-ben"]
+    status = kit.instance.links_file.stat()
+    assert (stat.S_IMODE(status.st_mode), status.st_uid) == (0o600, 0)
+    identity = kit.client.identity("zoe")
+    assert (identity.account, identity.uid, identity.home) == ("jkt-ben", ben.pw_uid, "/home/jkt-ben")
+    assert kit.client.unlink("zoe")
+    assert not kit.client.unlink("zoe")
+    with pytest.raises(BrokerRefused) as caught:
+        kit.client.identity("zoe")
+    assert caught.value.code == "not-linked"
+
+
+def test_accounts_that_agents_never_run_for(kit: Kit, system_group: str) -> None:
+    assert "root" in refusal(kit, "root")
+    assert "below 1000" in refusal(kit, "daemon")
+    assert "nobody" in refusal(kit, "nobody")
+    assert "no such account" in refusal(kit, "jkt-none")
+    with unix_account("jkt-dot"):
+        run("usermod", "--gid", system_group, "jkt-dot")
+        assert "jkt-system" in refusal(kit, "jkt-dot")
+        kit.instance.keys.joinpath("allowed-groups").write_text("jkt-system\n")
+        assert kit.client.link("zoe", "jkt-dot").account == "jkt-dot"
+        kit.instance.keys.joinpath("allowed-groups").unlink()
+        run("usermod", "--gid", "nogroup", "jkt-dot")
+        assert "nogroup" in refusal(kit, "jkt-dot")
+        run("usermod", "--uid", str(REMAP_BASE + 7), "jkt-dot")
+        assert "subordinate" in refusal(kit, "jkt-dot")
+    run("groupdel", "jkt-dot", check=False)  # no longer its primary group, so userdel leaves it
+    kit.client.unlink("zoe")
+
+
+def test_a_uid_that_changed_since_the_link_is_refused(kit: Kit, home: pathlib.Path) -> None:
+    with unix_account("jkt-dot") as entry:
+        kit.client.link("dot", "jkt-dot")
+        run("usermod", "--uid", str(entry.pw_uid + 50), "jkt-dot")
+        for ask in (
+            lambda: kit.client.identity("dot"),
+            lambda: kit.client.check("dot", [request(home, "/w")]),
+            lambda: kit.client.stage("dot", "a" * 32, [request(home, "/w")]),
+        ):
+            with pytest.raises(BrokerRefused) as caught:
+                ask()
+            assert caught.value.code == "account-changed"
+    with pytest.raises(BrokerRefused) as caught:
+        kit.client.identity("dot")
+    assert (caught.value.code, "does not exist" in caught.value.message) == ("account-changed", True)
+    kit.client.unlink("dot")
+
+
+def test_only_root_and_the_runner_are_answered(kit: Kit, ann: pwd.struct_passwd) -> None:
+    path = str(kit.instance.broker_socket)
+    program = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); from agents.broker import wire\n"
+    program += f"print(wire.call({path!r}, {{'v': 1, 'op': 'staged'}}, timeout=5))"
+    modes = {place: stat.S_IMODE(place.stat().st_mode) for place in (kit.instance.run_root, kit.instance.broker_socket)}
+    with contextlib.ExitStack() as stack:
+        for place, mode in modes.items():
+            stack.callback(place.chmod, mode)
+            place.chmod(0o777)
+        line = [sys.executable, "-c", program]
+        done = subprocess.run(line, user=ann.pw_uid, group=ann.pw_gid, extra_groups=[], capture_output=True, text=True)
+    assert done.returncode
+    assert "Error" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"\0\0\0\x02{}",
+        b"\0\0\0\x04null",
+        b"\xff\xff\xff\xffx",
+        b"\0\0\0\x01{",
+        b"\0\0\0\x02{}more",
+        wire.encode({"v": 1, "op": "staged", "more": 1}),
+        wire.encode({"v": 1, "op": "link", "web_user": "x", "account": "a/b"}),
+    ],
+)
+def test_frames_that_are_no_request_get_a_refusal(kit: Kit, frame: bytes) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(5)
+        sock.connect(str(kit.instance.broker_socket))
+        sock.sendall(frame)
+        assert wire.receive(sock)["code"] == "bad-request"
+    assert kit.client.staged() == []
+
+
+def test_the_first_password_is_forgotten(kit: Kit) -> None:
+    kit.instance.first_password_file.write_text("once")
+    kit.client.forget_first_password()
+    kit.client.forget_first_password()
+    assert not kit.instance.first_password_file.exists()
+
+
+@contextlib.contextmanager
+def hanging(point: pathlib.Path) -> Iterator[int]:
+    """A FUSE file system whose server reads requests and never answers: gives the server's descriptor."""
+    fd = os.open("/dev/fuse", os.O_RDWR)
+    options = f"fd={fd},rootmode=40000,user_id=0,group_id=0,allow_other".encode()
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.mount(b"jkt-hang", str(point).encode(), b"fuse", 0, options) == 0, os.strerror(ctypes.get_errno())
+    try:
+        first = os.read(fd, 2**20)  # INIT
+        unique = first[8:16]
+        body = b"".join(n.to_bytes(4, "little") for n in (7, 31, 0, 0)) + bytes(4) + (65536).to_bytes(4, "little")
+        body = body.ljust(64, b"\0")
+        os.write(fd, (16 + len(body)).to_bytes(4, "little") + bytes(4) + unique + body)
+        yield fd
+    finally:
+        os.close(fd)
+        run("umount", "--lazy", str(point))
+
+
+def test_a_hanging_file_system_is_an_error_for_its_user_only(
+    kit: Kit, ann: pwd.struct_passwd, ben: pwd.struct_passwd, home: pathlib.Path
+) -> None:
+    point = make(pathlib.Path("/srv/jkt-hang"), None)
+    bens = make(pathlib.Path(ben.pw_dir) / "p", ben)
+    (home / "link").symlink_to(point / "x")
+    try:
+        with hanging(point) as fd, concurrent.futures.ThreadPoolExecutor(6) as pool:
+            (direct,) = kit.client.check("ann", [request(point, "/w")])
+            assert isinstance(direct, MountProblem)
+            assert (direct.code, "fuse" in direct.message) == ("filesystem", True)
+            begun = time.monotonic()
+            asked = [pool.submit(kit.client.check, "ann", [request(home / "link", "/w")]) for _ in range(4)]
+            os.read(fd, 2**20)  # taken, never answered: the child that waits for it cannot be killed
+            (bens_own,) = kit.client.check("ben", [request(bens, "/w")])
+            assert isinstance(bens_own, CheckedMount)
+            assert time.monotonic() - begun < 2.5
+            for future in asked:
+                (late,) = future.result(10)
+                assert isinstance(late, MountProblem)
+                assert (late.code, str(home / "link") in late.message) == ("timeout", True)
+            assert time.monotonic() - begun < 8
+            assert kit.client.staged() == []
+        wait_for(lambda: not _children(kit.pid))
+        assert isinstance(kit.client.check("ann", [request(home, "/w")])[0], CheckedMount)
+    finally:
+        point.rmdir()
+        bens.rmdir()
+
+
+def _children(pid: int) -> list[str]:
+    return pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def test_many_requests_at_once_are_answered_or_told_to_wait(kit: Kit, home: pathlib.Path) -> None:
+    def ask(_: int) -> str:
+        try:
+            (found,) = kit.client.check("ann", [request(home, "/w")])
+        except BrokerRefused as refused:
+            return refused.code
+        assert isinstance(found, CheckedMount)
+        return "ok"
+
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        answers = set(pool.map(ask, range(48)))
+    assert "ok" in answers
+    assert answers <= {"ok", "busy"}
+    wait_for(lambda: not _children(kit.pid))
+
+
+def test_the_links_file_survives_what_is_written_beside_it(kit: Kit, ann: pwd.struct_passwd) -> None:
+    kit.instance.links_file.with_name("links.json.new").write_text("half")
+    kit.client.link("zoe", "jkt-ann")
+    assert json.loads(kit.instance.links_file.read_text())["v"] == 1
+    kit.client.unlink("zoe")
