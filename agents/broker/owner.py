@@ -64,8 +64,8 @@ def _child(task: Task, sock: socket.socket, *, uid: int, gid: int, groups: Seque
     status = 1
     try:
         close_all_but({sock.fileno(), *keep})
-        _drop(uid=uid, gid=gid, groups=groups)
         try:
+            _drop(uid=uid, gid=gid, groups=groups)
             answer, fd = task()
         except Exception as error:  # told by the parent
             answer, fd = {"failed": f"{type(error).__name__}: {error}"}, None
@@ -112,8 +112,8 @@ def _drop(*, uid: int, gid: int, groups: Sequence[int]) -> None:
 
 
 def _effective_capabilities() -> int:
-    with open("/proc/thread-self/status", encoding="ascii", errors="replace") as file:
-        return next(int(line.split()[1], 16) for line in file if line.startswith("CapEff:"))
+    with open("/proc/thread-self/status", "rb") as file:  # as bytes: nothing is imported any more
+        return next(int(line.split()[1], 16) for line in file if line.startswith(b"CapEff:"))
 
 
 def _answer(sock: socket.socket, until: float) -> tuple[Answer, int | None]:

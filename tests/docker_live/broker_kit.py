@@ -52,7 +52,7 @@ class Kit:
         env = {"PATH": os.environ["PATH"], "JACKIN_INSTANCE": self.instance.name, "JACKIN_FD_BROKER": number}
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                ["/usr/bin/python3", "-m", "agents.broker"],
+                [os.environ.get("JACKIN_TEST_PYTHON", "/usr/bin/python3"), "-m", "agents.broker"],
                 cwd=REPOSITORY,
                 env=env,
                 stderr=log,
