@@ -100,7 +100,7 @@ def host_unreachable(instance: Instance, trials: Trials) -> str:
         listener.setblocking(False)
         number = listener.getsockname()[1]
         tries = [f"echo x | busybox timeout 3 busybox nc {address} {number} &" for address in network.addresses]
-        trials.run(" ".join([*tries, "wait"]), timeout=30)
+        trials.run(" ".join([*tries, "wait"]))
         try:
             connection, _ = listener.accept()
         except BlockingIOError:
@@ -121,7 +121,9 @@ def agents_apart(api: EngineApi, trials: Trials) -> str:
         api.call("POST", f"/containers/{listening}/start")
         networks = api.json("GET", f"/containers/{listening}/json")["NetworkSettings"]["Networks"]
         knock = f"busybox timeout 2 busybox nc {next(iter(networks.values()))['IPAddress']} 7777; true"
-        patient = f'for n in 1 2 3 4 5; do r=$({knock}); [ -n "$r" ] && echo $r && break; busybox sleep 0.2; done'
+        patient = (
+            f'for n in 1 2 3 4 5 6 7 8 9; do r=$({knock}); [ -n "$r" ] && echo $r && break; busybox sleep 0.2; done'
+        )
         if "heard" not in trials.run(patient, network=made[0]).output:
             raise HostError("Two containers of one network do not reach each other, so this could not be tried.")
         if "heard" in trials.run(knock, network=made[1]).output:

@@ -55,7 +55,7 @@ class Trials:
         self._api = api
         self.image = f"jackin/trial:{tag}"
 
-    def run(self, script: str, *, network: str = "bridge", timeout: float = 20) -> Answer:
+    def run(self, script: str, *, network: str = "bridge", timeout: float = 60) -> Answer:
         """Run `script` with busybox' shell to its end. Raises HostError if the engine cannot."""
         container = self.create(f"( {script}\n)\necho {END} $?", network=network)
         try:
