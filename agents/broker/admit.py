@@ -144,7 +144,7 @@ def _of_docker(entry: Entry) -> bool:
     if "idmapped" in entry.options:
         return False
     if entry.point == "/":
-        return entry.fstype in {"overlay", "fuse-overlayfs"}
+        return True  # whatever the engine's storage driver is
     for tree, kinds in _KERNEL.items():
         if mountinfo.inside(entry.point, tree):
             return entry.fstype in kinds

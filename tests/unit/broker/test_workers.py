@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import time
 
@@ -45,6 +46,28 @@ def test_late_workers_are_killed() -> None:
     pool.kill_late()
     assert not finish(pool, worker)
     assert not pool.lingering
+
+
+def test_what_a_worker_leaves_behind_is_killed() -> None:
+    pool = Workers()
+
+    def fork_and_go() -> dict[str, object]:
+        child = os.fork()
+        if child == 0:
+            signal.pause()
+        return {"child": child}
+
+    worker = pool.start(fork_and_go, share="a", launch="")
+    assert worker.ended(wait=10)
+    pool.read(worker)
+    left = os.pidfd_open(json.loads(bytes(worker.reply[4:]))["child"])
+    try:
+        assert pool.end(worker)
+        poll = select.poll()
+        poll.register(left, select.POLLIN)
+        assert poll.poll(5000)
+    finally:
+        os.close(left)
 
 
 def test_shares_are_bounded_and_launches_are_not_mixed() -> None:
