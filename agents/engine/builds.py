@@ -6,6 +6,7 @@ import collections
 import contextlib
 import io
 import math
+import pathlib
 import re
 import tarfile
 from collections.abc import Callable, Iterable
@@ -31,6 +32,10 @@ def context_tar(spec: BuildSpec) -> bytes:
     """The build context as a tar: the same bytes for the same files, owned by root, dated 1970."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for folder in sorted({str(up) for name in spec.files for up in pathlib.PurePosixPath(name).parents} - {"."}):
+            member = tarfile.TarInfo(folder)
+            member.type, member.mode = tarfile.DIRTYPE, 0o755  # COPY takes the modes of directories over too
+            archive.addfile(member)
         for name in sorted(spec.files):
             member = tarfile.TarInfo(name)
             member.size = len(spec.files[name])

@@ -36,6 +36,7 @@ NEVER_INHERITED = ("LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "GLIBC_TUNABLES"
 
 LOG = LogConfig(type="local", config={"max-size": "4m", "max-file": "2", "compress": "false"})
 REMOVAL_SECONDS = 60
+NAME_SECONDS = 5
 
 
 def mounts(staging: Staging) -> list[Mount]:
@@ -178,18 +179,19 @@ def create(client: DockerClient, spec: LaunchSpec, *, instance: str) -> str:
     except sdk_errors.ImageNotFound as error:
         raise NotFound(f"The image {spec.image} does not exist.", remedy="Run `manage.py images`.") from error
     names = [entry.partition("=")[0] for entry in (image.attrs.get("Config") or {}).get("Env") or []]
-    existing = _same_operation(client, spec, instance=instance)
-    if existing is not None:
-        return existing
-    try:
-        kwargs = container_kwargs(spec, instance=instance, image_names=names, ceiling=most_files())
-        made = client.containers.create(**kwargs)
-    except sdk_errors.APIError as error:
-        again = _same_operation(client, spec, instance=instance) if error.status_code == 409 else None
-        if again is None:
-            raise
-        return again
-    return str(made.id)
+    kwargs = container_kwargs(spec, instance=instance, image_names=names, ceiling=most_files())
+    until = time.monotonic() + NAME_SECONDS
+    while True:
+        existing = _same_operation(client, spec, instance=instance)
+        if existing is not None:
+            return existing
+        try:
+            return str(client.containers.create(**kwargs).id)
+        except sdk_errors.APIError as error:
+            # A name is taken some time before its container can be looked at, and some time after it is gone.
+            if error.status_code != 409 or time.monotonic() > until:
+                raise
+        time.sleep(0.1)
 
 
 def _same_operation(client: DockerClient, spec: LaunchSpec, *, instance: str) -> str | None:

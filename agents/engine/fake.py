@@ -30,7 +30,7 @@ BANNER = b"fake terminal\r\n"
 
 @dataclasses.dataclass(kw_only=True)
 class FakeContainer:
-    """A container in memory. `typed` collects what came over its terminals; `output` what it has printed."""
+    """A container in memory; `output` is what it has printed."""
 
     info: ContainerInfo
     spec: LaunchSpec | None
@@ -56,6 +56,7 @@ class FakeEngine(Engine):
         self._containers: dict[str, FakeContainer] = {}
         self._networks: dict[str, str] = {}
         self._events: list[EngineEvent] = []
+        self._building = threading.Lock()
         self._changed = threading.Condition(threading.RLock())
         self._ids = itertools.count(1)
         self._pids = itertools.count(4001)
@@ -79,6 +80,10 @@ class FakeEngine(Engine):
         self, spec: BuildSpec, *, log: Callable[[str], None], cancelled: Callable[[], bool] = lambda: False
     ) -> str:
         self.hooks.enter("build_image")
+        with self._building:
+            return self._build(spec, log=log, cancelled=cancelled)
+
+    def _build(self, spec: BuildSpec, *, log: Callable[[str], None], cancelled: Callable[[], bool]) -> str:
         if self.images.get(spec.tag, {}).get(LABEL_CONTENT) != spec.content:
             for line in spec.files["Dockerfile"].decode().splitlines():
                 if cancelled():
@@ -246,8 +251,7 @@ class FakeEngine(Engine):
 
     def loses_streams(self, container: str) -> None:
         """All attached streams break, as at a restart of the engine; the container runs on."""
-        with self._changed:
-            self._hang_up(self._get(container))
+        self._hang_up(self._get(container))
 
     def _echo(self, container: FakeContainer, terminal: socket.socket) -> None:
         with contextlib.suppress(OSError, EngineError), terminal:

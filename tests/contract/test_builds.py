@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
@@ -36,15 +37,28 @@ def test_a_build_cancelled_before_it_begins_makes_nothing(kit: Kit) -> None:
     assert kit.engine.image_id(spec.tag) is None
 
 
+def test_two_who_want_the_same_image_build_it_once(kit: Kit) -> None:
+    spec = kit.build_spec("shared", "FROM jackin/base:trixie\nRUN sleep 1\n")  # type: ignore[attr-defined]
+    lines: list[str] = []
+    made: list[str] = []
+    threads = [
+        threading.Thread(target=lambda: made.append(kit.engine.build_image(spec, log=lines.append))) for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    try:
+        assert made == [kit.engine.image_id(spec.tag)] * 3
+        assert len([line for line in lines if "FROM jackin/base" in line]) == 1
+    finally:
+        _remove_image(kit, spec.tag)
+
+
 def _remove_image(kit: Kit, tag: str) -> None:
     if kit.live:
         with kit.engine._pool.client(tag) as client:  # type: ignore[attr-defined]
             client.images.remove(tag)
-
-
-def _containers(real: RealKit) -> set[str]:
-    with real.engine._pool.client("all") as client:
-        return {str(container["Id"]) for container in client.api.containers(all=True)}
 
 
 @pytest.mark.live

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
 
 import pytest
@@ -166,3 +167,21 @@ def test_resize_of_what_does_not_run_does_nothing(kit: Kit) -> None:
     kit.engine.resize(made, rows=20, columns=80)
     kit.engine.stop(made, grace=1)
     kit.engine.resize(made, rows=20, columns=80)
+
+
+def test_many_threads_may_ask_at_once(kit: Kit) -> None:
+    specs = [kit.launch_spec(f"t{number}") for number in range(6)]
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        made = list(pool.map(kit.engine.create_container, specs))
+        seen = list(pool.map(lambda _: {found.id for found in kit.engine.containers()}, range(6)))
+        list(pool.map(kit.engine.remove_container, made))
+    assert seen == [set(made)] * 6
+    assert kit.engine.containers() == []
+
+
+def test_one_name_asked_for_by_two_threads_is_made_once(kit: Kit) -> None:
+    spec = kit.launch_spec()
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        made = set(pool.map(lambda _: kit.engine.create_container(spec), range(4)))
+    assert {found.id for found in kit.engine.containers()} == made
+    assert len(made) == 1

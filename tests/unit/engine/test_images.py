@@ -153,6 +153,11 @@ def test_the_context_is_the_same_bytes_each_time() -> None:
         assert {member.uid for member in archive} == {0}
     assert modes["Dockerfile"] == 0o644
     assert modes["entrypoint"] == modes["install"] == 0o755
+    with tarfile.open(
+        fileobj=io.BytesIO(builds.context_tar(images.construct_spec(DOCKER, extra_ca=None)))
+    ) as construct:
+        assert {"files", "files/etc", "ca"} <= {member.name for member in construct if member.isdir()}
+        assert {member.mode for member in construct if member.isdir()} == {0o755}
     assert "install-claude" not in modes
 
 
