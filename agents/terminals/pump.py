@@ -20,7 +20,7 @@ from agents.terminals.viewer import CHUNK, Viewer
 log = logging.getLogger(__name__)
 
 GATHER: Final = 0.002  # seconds that a burst is gathered before it leaves
-HOLD: Final = 256 * 1024  # output that even the fastest window was not sent yet: the stream is not read further
+HOLD: Final = 128 * 1024  # output that even the fastest window was not sent yet: the stream is not read further
 PATIENCE: Final = 15.0  # seconds that windows which show nothing may hold the agent back
 NUDGE: Final = 0.06  # seconds between the two sizes that make a program draw its screen again
 
@@ -94,7 +94,7 @@ class Pump:
         elif self._gather_timer is None:
             wait = self._served_at + GATHER - self._loop.time()
             if wait <= 0:
-                self._serve()  # the stream was quiet: what is typed is echoed at once
+                self._serve()  # the stream was quiet, or somebody typed
             else:
                 self._gather_timer = self._loop.call_later(wait, self._serve)
 
@@ -166,6 +166,7 @@ class Pump:
         if self._stream is None or not data:
             return
         viewer.typed(len(data))
+        self._served_at = 0.0  # what is typed is echoed at once, however much else comes
         self._lead(viewer)
         self._input.append((viewer, memoryview(data)))
         if not self._writing:

@@ -1,7 +1,7 @@
 """`python -m tests.benchmarks.terminal`: our way to a real container's terminal against the engine's own socket.
 
-Both in one run on one machine, so that the ratios mean something. Needs root, an engine (JACKIN_TEST_ENGINE) and the image
-jackin/base:trixie on it. The way to the terminals process's socket is measured; daphne and the browser come on top.
+Both in one run on one machine, so that the ratios mean something. Needs root, and an engine (JACKIN_TEST_ENGINE) that
+has the image jackin/base:trixie. Measured is the way to the socket of terminals; daphne and browser come on top.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def measure(terminal: Terminal) -> dict[str, float]:
 
 def stalled_memory(live: Live) -> float:
     """MiB that the terminals process grows by when its only window stops reading under a flood."""
-    window = live.window(acknowledge=False)
+    window = live.window()
+    window.acknowledge = False
     before, received = live.process.memory(), window.received
     window.type(b"yes\n")
     while window.read(seconds=5):
@@ -70,7 +71,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place, live_terminal(pathlib.Path(place)) as live:
         with live.direct() as direct:
             alone = measure(direct)
-        through = measure(live.window())
+        window = live.window()
+        through = measure(window)
+        window.close()
         print(f"{'':24}{'engine':>10}{'terminals':>12}{'ratio':>8}")
         for name, value in alone.items():
             print(f"{name:24}{value:>10.2f}{through[name]:>12.2f}{through[name] / value:>8.2f}")
