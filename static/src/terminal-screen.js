@@ -44,7 +44,8 @@ export class Screen {
   constructor(element, { label, onInput, onSize }) {
     this.answers = true;
     this.transform = (text) => text;
-    this._replaying = 0;
+    this._replayToCome = 0; // bytes that will arrive
+    this._replaying = 0; // bytes that will be parsed
     const fonts = getComputedStyle(element);
     this.term = new Terminal({
       allowProposedApi: true, // unicode11
@@ -74,18 +75,18 @@ export class Screen {
   get rows() { return this.term.rows; }
   get columns() { return this.term.cols; }
 
-  // Show bytes; `shown` gets how many were parsed. Those of a replay are set apart: nothing in them is a new question.
+  // Show bytes; `shown` gets how many were parsed. The end of a replay is where old questions end and new ones begin.
   write(bytes, shown) {
-    const replay = Math.min(this._replayToCome ?? 0, bytes.length);
-    for (const part of [bytes.subarray(0, replay), bytes.subarray(replay)]) {
-      if (!part.length) continue;
-      const isReplay = part.byteOffset === bytes.byteOffset && replay > 0;
-      this.term.write(part, () => {
-        if (isReplay) this._replaying -= part.length;
-        shown(part.length);
+    const replay = Math.min(this._replayToCome, bytes.length);
+    this._replayToCome -= replay;
+    if (replay) {
+      this.term.write(bytes.subarray(0, replay), () => {
+        this._replaying -= replay;
+        shown(replay);
       });
     }
-    this._replayToCome = (this._replayToCome ?? 0) - replay;
+    const fresh = bytes.subarray(replay);
+    if (fresh.length) this.term.write(fresh, () => shown(fresh.length));
   }
 
   // Forget everything; the next `replay` bytes are output from before.

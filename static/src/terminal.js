@@ -8,7 +8,7 @@ const STATES = {
   connecting: () => "Connecting",
   connected: () => "Connected",
   waiting: () => "Waiting for the agent",
-  reconnecting: ({ seconds, reason }) => `${reason ? `Refused: ${reason}. ` : ""}Reconnecting in ${seconds} s`,
+  reconnecting: ({ reason }) => `${reason ? `Refused: ${reason}. ` : ""}Reconnecting`,
   ended: ({ reason }) => `Ended${reason ? `: ${reason}` : ""}`,
 };
 
@@ -25,10 +25,13 @@ function address(root, screen) {
 
 function statusOf(root) {
   const line = root.querySelector("[data-terminal-status]");
+  const seconds = root.querySelector("[data-terminal-seconds]");
   const again = root.querySelector("[data-terminal-again]");
   return (status) => {
     root.dataset.state = status.state;
-    if (line) line.textContent = STATES[status.state](status);
+    const words = STATES[status.state](status);
+    if (line && line.textContent !== words) line.textContent = words; // spoken when it changes, not each second
+    if (seconds) seconds.textContent = status.seconds ? `in ${status.seconds} s` : "";
     if (again) again.hidden = status.state !== "reconnecting";
   };
 }
