@@ -22,6 +22,7 @@ class Config:
     links_file: Path
     first_password_file: Path
     code: Path
+    busybox: Path
     allowed_peers: frozenset[int]
     base: int = REMAP_BASE
     count: int = REMAP_COUNT
@@ -45,5 +46,6 @@ class Config:
             links_file=instance.links_file,
             first_password_file=instance.first_password_file,
             code=instance.code,
+            busybox=instance.busybox,
             allowed_peers=frozenset(peers),
         )

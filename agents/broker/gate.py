@@ -8,6 +8,7 @@ import os
 import select
 import struct
 import time
+from pathlib import Path
 
 from agents.broker import syscalls
 from agents.broker.protocol import Refusal
@@ -18,7 +19,7 @@ FIFO = "open"
 WORD = b"open\n"
 SECONDS = 5.0  # from the container's start to its first read
 
-_PROGRAMS = ("/usr/bin/busybox", "/bin/busybox", "/usr/lib/busybox/busybox-static")
+_SYSTEM = Path("/usr/bin/busybox")  # where the copy that `serve` keeps is missing
 _SCRIPT = f"""\
 # Runs before anything of the image: wait for the broker's word, then become the agent.
 read -r word <{GATE_DIR}/{FIFO} && [ "$word" = open ] || exit 97
@@ -26,9 +27,9 @@ exec "$@"
 """
 
 
-def make(directory: str, *, owner: int) -> None:
+def make(directory: str, *, busybox: Path, owner: int) -> None:
     """Fill the empty tmpfs `directory` with the program, the script and the fifo that uid `owner` may read."""
-    _write(f"{directory}/busybox", _program())
+    _write(f"{directory}/busybox", _program(busybox))
     _write(f"{directory}/gate", _SCRIPT.encode())
     fifo = f"{directory}/{FIFO}"
     os.mkfifo(fifo, 0o600)
@@ -47,26 +48,23 @@ def _write(path: str, body: bytes) -> None:
         os.close(fd)
 
 
-def _program() -> bytes:
-    for path in _PROGRAMS:
-        try:
-            with open(path, "rb") as file:
-                body = file.read()
-        except OSError:
-            continue
-        if is_static(body):
-            return body
-    raise Refusal("internal", what="the gate: the Debian package busybox-static is not installed")
+def _program(busybox: Path) -> bytes:
+    for path in (busybox, _SYSTEM):
+        with contextlib.suppress(OSError):
+            body = path.read_bytes()
+            if is_static(body):
+                return body
+    raise Refusal("internal", what=f"the gate: there is no static busybox at {busybox}")
 
 
 def is_static(body: bytes) -> bool:
     """Whether `body` is a 64-bit ELF program that no loader has to start (no PT_INTERP)."""
-    if body[:5] != b"\x7fELF\x02" or body[5] != 1:
+    if body[:6] != b"\x7fELF\x02\x01" or len(body) < 64:
         return False
     (offset,) = struct.unpack_from("<Q", body, 32)
     size, count = struct.unpack_from("<HH", body, 54)
-    kinds = [struct.unpack_from("<I", body, offset + n * size)[0] for n in range(count)]
-    return bool(kinds) and 3 not in kinds
+    headers = [body[offset + n * size : offset + n * size + 4] for n in range(count)]
+    return bool(headers) and all(len(each) == 4 and each != struct.pack("<I", 3) for each in headers)
 
 
 def hand_over(directory: str, values: dict[str, str], *, owner: int) -> None:

@@ -98,7 +98,7 @@ def _make(
     syscalls.mount_tmpfs(str(top), name="jackin-stage", flags=_COMMON, options="mode=0700,size=64k,nr_inodes=256")
     claude = config.base + config.claude
     gate_pin = _own_tmpfs(top, "gate", gate.GATE_DIR, "ro", flags=0, options="mode=0700,size=4m,nr_inodes=16")
-    gate.make(gate_pin.staged, owner=claude)
+    gate.make(gate_pin.staged, busybox=config.busybox, owner=claude)
     options = f"mode=0700,uid={claude},gid={claude},size=1m,nr_inodes=16"
     secrets_pin = _own_tmpfs(top, "secrets", gate.SECRETS_DIR, "rw", flags=syscalls.MS_NOEXEC, options=options)
     gids = idmap.moved_gids(identity.gid, identity.allowed_gids, config.claude)

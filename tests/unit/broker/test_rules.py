@@ -240,3 +240,4 @@ def test_only_a_static_program_will_do_for_the_gate() -> None:
     assert not gate.is_static(pathlib.Path("/bin/sh").read_bytes())
     assert not gate.is_static(b"#!/bin/sh\n" + b" " * 100)
     assert not gate.is_static(b"")
+    assert not gate.is_static(b"\x7fELF\x02\x01" + b"\xff" * 60)
