@@ -66,7 +66,7 @@ class Engine(Protocol):
         """
 
     def start(self, container: str) -> ContainerInfo:
-        """Start it; idempotent. Post: running, `pid` set, or it ended already. Raises NotFound."""
+        """Start it; idempotent. Post: its first program runs, `pid` set, or it ended already. Raises NotFound."""
 
     def resize(self, container: str, *, rows: int, columns: int) -> None:
         """Set the TTY's size. Idempotent; nothing happens when it does not run. Raises NotFound."""

@@ -109,7 +109,10 @@ class DockerEngine(Engine):
         with self._found(container) as (_, found):
             found.start()
             found.reload()
-            return containers.info(found)
+            info = containers.info(found)
+            if info.pid:
+                containers.wait_for_program(info.pid)
+            return info
 
     def resize(self, container: str, *, rows: int, columns: int) -> None:
         with self._found(container) as (_, found):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import resource
 import time
 from collections.abc import Iterable, Mapping
@@ -37,6 +38,7 @@ NEVER_INHERITED = ("LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "GLIBC_TUNABLES"
 LOG = LogConfig(type="local", config={"max-size": "4m", "max-file": "2", "compress": "false"})
 REMOVAL_SECONDS = 60
 NAME_SECONDS = 5
+EXEC_SECONDS = 5
 
 
 def mounts(staging: Staging) -> list[Mount]:
@@ -170,6 +172,23 @@ def info(container: Container) -> ContainerInfo:
         labels=dict(container.labels),
         oom_killed=bool(state.get("OOMKilled")),
     )
+
+
+def wait_for_program(pid: int) -> None:
+    """Wait until the first program of a started container runs.
+
+    The engine says `running` when runc is told to go on; its last step, the exec, may still be under way, and
+    whoever looks at the process then sees no command line, or runc's own.
+    """
+    until = time.monotonic() + EXEC_SECONDS
+    while time.monotonic() < until:
+        try:
+            words = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            return  # it has ended, or this host hides processes
+        if words[0] and words[1:2] != [b"init"]:
+            return
+        time.sleep(0.01)
 
 
 def create(client: DockerClient, spec: LaunchSpec, *, instance: str) -> str:
