@@ -11,6 +11,7 @@ from playwright.sync_api import Page
 
 from tests.browser.pages import launch, log_in, terminal_text
 from tests.support import messages_api
+from tests.support.agents import container_of
 from tests.support.fixtures import Person
 from tests.support.machine import docker, run
 from tests.support.service import Service, wait_for
@@ -46,7 +47,8 @@ def test_a_typed_prompt_writes_a_file(
     log_in(page, owner)
     environment = f"ANTHROPIC_BASE_URL=http://{ALIAS}:{PORT}\nANTHROPIC_AUTH_TOKEN=not-a-real-token"
     launch(page, project, runtime="claude", environment=environment)
-    network = docker(service.instance, "network", "ls", "-q", "--filter", "name=jackin-alice-agent-smith").split()[0]
+    key = page.url.rsplit("/", 1)[-1]
+    network = docker(service.instance, "network", "ls", "-q", "--filter", f"label=jackin.agent={key}").strip()
     docker(service.instance, "network", "connect", "--alias", ALIAS, network, stand_in)
     terminal_text(page, re.compile(r"Claude Code v\d"), seconds=60)
     terminal_text(page, "bypass permissions on", seconds=60)
@@ -60,10 +62,9 @@ def test_a_typed_prompt_writes_a_file(
     assert (project / "greeting.txt").owner() == owner.account
     terminal_text(page, "The file is written.", seconds=60)
 
-    configured = docker(service.instance, "ps", "-q", "--filter", "name=jackin-alice-agent-smith").split()[0]
-    assert "not-a-real-token" not in docker(service.instance, "inspect", configured)
+    assert "not-a-real-token" not in docker(service.instance, "inspect", container_of(service.instance, key))
     assert "not-a-real-token" not in service.log.read_text()
     assert b"not-a-real-token" not in service.instance.database.read_bytes()
     page.get_by_role("link", name=re.compile("Eject")).first.click()
     page.get_by_role("dialog").get_by_role("button", name="Eject").click()
-    wait_for("its network to go", lambda: network not in docker(service.instance, "network", "ls", "-q", "--no-trunc"))
+    wait_for("its network to go", lambda: network not in docker(service.instance, "network", "ls", "-q"))

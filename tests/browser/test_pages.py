@@ -14,9 +14,9 @@ PATHS = ("/", "/launch", "/operations", "/account", "/password")
 
 
 @pytest.fixture
-def at_launch(page: Page, alice: Person) -> Page:
+def at_launch(page: Page, owner: Person) -> Page:
     """The launch form, opened with its key."""
-    log_in(page, alice)
+    log_in(page, owner)
     page.keyboard.press("l")
     expect(page).to_have_url(re.compile(r"/launch$"))
     return page
@@ -78,8 +78,8 @@ def test_errors_are_gathered_linked_and_nothing_is_lost(at_launch: Page) -> None
     expect(page.get_by_label("Environment")).to_have_value("A=kept\nno equals")
 
 
-def test_a_theme_is_kept_and_keys_are_listed(page: Page, alice: Person) -> None:
-    log_in(page, alice)
+def test_a_theme_is_kept_and_keys_are_listed(page: Page, owner: Person) -> None:
+    log_in(page, owner)
     button = page.locator("[data-theme-button]")
     button.click()
     expect(page.locator("html")).to_have_attribute("data-theme", "light")
@@ -94,9 +94,9 @@ def test_a_theme_is_kept_and_keys_are_listed(page: Page, alice: Person) -> None:
 
 
 @pytest.mark.parametrize("width", [320, 360, 900, 1440])
-def test_no_page_is_wider_than_its_window(page: Page, alice: Person, width: int) -> None:
+def test_no_page_is_wider_than_its_window(page: Page, owner: Person, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 740})
-    log_in(page, alice)
+    log_in(page, owner)
     for path in PATHS:
         page.goto(path)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path

@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Iterator
 
 from agents.host.instance import Instance
+from tests.support.service import wait_for
 
 
 def run(*command: str, check: bool = True, text: str | None = None) -> str:
@@ -91,6 +92,23 @@ class Traces:
             links=frozenset(link["ifname"] for link in links if not link["ifname"].startswith("veth")),
             temporary=frozenset(path.name for path in pathlib.Path("/tmp").glob("*jackin*")),
         )
+
+    def difference(self, now: Traces) -> dict[str, list[str]]:
+        """What came (+) and what went (-) since, by set; empty when all are the same."""
+        found: dict[str, list[str]] = {}
+        for field in dataclasses.fields(self):
+            before, after = getattr(self, field.name), getattr(now, field.name)
+            if before != after:
+                found[field.name] = [*(f"+ {one}" for one in after - before), *(f"- {one}" for one in before - after)]
+        return found
+
+
+def same_traces(instance: Instance, before: Traces, *, seconds: float = 30) -> None:
+    """Wait until every set is as it was; AssertionError with what differs."""
+    try:
+        wait_for("the same sets as before", lambda: Traces.of(instance) == before, seconds=seconds)
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{json.dumps(before.difference(Traces.of(instance)), indent=1)}") from None
 
 
 def _plain(saved: str) -> list[str]:

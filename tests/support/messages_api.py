@@ -31,8 +31,9 @@ def texts(content: Any) -> Iterator[str]:
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     """The one content block to answer with."""
-    messages = [m for m in request.get("messages") or [] if m.get("role") != "system"]  # notes of the client itself
-    last = messages[-1] if messages else {}
+    messages = request.get("messages") or []
+    said = [message for message in messages if message.get("role") != "system"]  # the rest are the client's own notes
+    last = said[-1] if said else {}
     blocks = last.get("content")
     if isinstance(blocks, list) and any(b.get("type") == "tool_result" for b in blocks):
         return {"type": "text", "text": "The file is written."}
