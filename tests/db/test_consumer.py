@@ -283,12 +283,15 @@ async def test_a_logout_closes_it(agent: Agent, owner: Person, monkeypatch: pyte
 
 
 @pytest.mark.usefixtures("tty")
-async def test_nothing_is_left_when_it_closes(agent: Agent, owner: Person) -> None:
+async def test_nothing_is_left_when_it_closes(agent: Agent, owner: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TerminalConsumer, "check_every", 1000)
     before = asyncio.all_tasks()
     async with opened(agent, owner) as connection:
         await control(connection, "ready")
-        assert asyncio.all_tasks() - before
-    assert asyncio.all_tasks() - before == set()
+        assert asyncio.all_tasks() - before - {connection.future}, "no task of its own"
+        await connection.send_input({"type": "websocket.disconnect", "code": 1001})
+        await asyncio.wait_for(asyncio.shield(connection.future), PATIENCE)
+        assert asyncio.all_tasks() - before == set()
 
 
 async def test_input_makes_no_detour_to_the_database(
