@@ -6,6 +6,7 @@ has the image jackin/base:trixie. Measured is the way to the socket of terminals
 
 from __future__ import annotations
 
+import os
 import pathlib
 import statistics
 import tempfile
@@ -68,7 +69,8 @@ def per_window_memory(live: Live, *, windows: int = 100) -> float:
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as place, live_terminal(pathlib.Path(place)) as live:
+    engine = os.environ["JACKIN_TEST_ENGINE"]
+    with tempfile.TemporaryDirectory() as place, live_terminal(pathlib.Path(place), engine=engine) as live:
         with live.direct() as direct:
             alone = measure(direct)
         window = live.window()

@@ -15,12 +15,12 @@ def kit(request: pytest.FixtureRequest) -> Iterator[Kit]:
     if request.param == "fake":
         yield FakeKit()
         return
-    with real_kit() as found:
+    with real_kit(request.getfixturevalue("engine_socket")) as found:
         yield found
 
 
 @pytest.fixture
-def real(request: pytest.FixtureRequest) -> Iterator[RealKit]:
+def real(engine_socket: str) -> Iterator[RealKit]:
     """The real engine only: for what a fake cannot show."""
-    with real_kit() as found:
+    with real_kit(engine_socket) as found:
         yield found

@@ -15,15 +15,8 @@ from tests.support.machine import run, unix_account
 
 
 @pytest.fixture(scope="module")
-def engine(request: pytest.FixtureRequest) -> str:
-    """The socket of the engine that binds what the broker stages: JACKIN_TEST_ENGINE, or the running service's."""
-    named = os.environ.get("JACKIN_TEST_ENGINE")
-    return named or str(request.getfixturevalue("service").instance.engine_socket)
-
-
-@pytest.fixture(scope="module")
-def kit(engine: str) -> Iterator[Kit]:
-    with running_broker(engine) as found:
+def kit(engine_socket: str) -> Iterator[Kit]:
+    with running_broker(engine_socket) as found:
         try:
             yield found
         finally:

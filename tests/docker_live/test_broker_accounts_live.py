@@ -23,7 +23,7 @@ from agents.broker import wire
 from agents.engine.errors import BrokerRefused
 from agents.engine.types import CheckedMount, MountProblem
 from agents.host.instance import REMAP_BASE
-from tests.docker_live.broker_fixtures import ann, ben, engine, home, kit, make, system_group  # noqa: F401
+from tests.docker_live.broker_fixtures import ann, ben, home, kit, make, system_group  # noqa: F401
 from tests.docker_live.broker_kit import REPOSITORY, Kit, request, wait_for
 from tests.support.machine import run, unix_account
 

@@ -13,7 +13,7 @@ import pytest
 
 from agents.broker.admit import COUNTERS
 from agents.engine.errors import BrokerRefused
-from tests.docker_live.broker_fixtures import ann, ben, engine, home, kit, make, system_group  # noqa: F401
+from tests.docker_live.broker_fixtures import ann, ben, home, kit, make, system_group  # noqa: F401
 from tests.docker_live.broker_kit import IMAGE, Agent, Kit, agent, request, running, wait_for
 from tests.support.machine import run
 

@@ -13,7 +13,7 @@ import pytest
 
 from agents.engine.errors import BrokerRefused
 from agents.engine.types import CheckedMount, MountProblem
-from tests.docker_live.broker_fixtures import ann, ben, engine, folder, home, kit, make, mounted, system_group  # noqa: F401
+from tests.docker_live.broker_fixtures import ann, ben, folder, home, kit, make, mounted, system_group  # noqa: F401
 from tests.docker_live.broker_kit import Kit, request, running
 from tests.support.machine import run
 
@@ -126,7 +126,7 @@ def test_shared_places_hold_only_ones_own(kit: Kit, ann: pwd.struct_passwd, ben:
         assert isinstance(look(kit, bens, user="ben"), CheckedMount)
 
 
-def test_protected_trees_are_known_behind_bind_mounts(kit: Kit, engine: str, home: pathlib.Path) -> None:
+def test_protected_trees_are_known_behind_bind_mounts(kit: Kit, engine_socket: str, home: pathlib.Path) -> None:
     root = kit.docker("info", "--format", "{{.DockerRootDir}}").strip()
     code, message = problem(kit, pathlib.Path(root).parent.parent, "ro")
     assert code in {"refused-source", "not-readable"}
@@ -135,7 +135,7 @@ def test_protected_trees_are_known_behind_bind_mounts(kit: Kit, engine: str, hom
         (kit.instance.stage, "belongs to this service"),
         (kit.instance.data.parent, "it contains"),
         (pathlib.Path(root).parent, ""),
-        (pathlib.Path(engine).parent, ""),
+        (pathlib.Path(engine_socket).parent, ""),
     ):
         with mounted("--bind", str(source), str(home)):
             code, message = problem(kit, home, "ro")

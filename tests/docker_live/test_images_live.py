@@ -27,8 +27,8 @@ def extra_ca() -> bytes | None:
 
 
 @pytest.fixture(scope="module")
-def kit() -> Iterator[RealKit]:
-    with real_kit() as found:
+def kit(engine_socket: str) -> Iterator[RealKit]:
+    with real_kit(engine_socket) as found:
         yield found
 
 

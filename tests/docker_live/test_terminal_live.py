@@ -15,8 +15,8 @@ MEBI = 1024 * 1024
 
 
 @pytest.fixture
-def live(tmp_path: pathlib.Path) -> Iterator[Live]:
-    with live_terminal(tmp_path) as found:
+def live(tmp_path: pathlib.Path, engine_socket: str) -> Iterator[Live]:
+    with live_terminal(tmp_path, engine=engine_socket) as found:
         yield found
 
 

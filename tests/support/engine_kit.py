@@ -214,9 +214,9 @@ def _staging(launch: str, place: pathlib.Path) -> Staging:
 
 
 @contextlib.contextmanager
-def real_kit() -> Iterator[RealKit]:
-    """A RealKit on the engine that JACKIN_TEST_ENGINE names."""
-    kit = RealKit(os.environ.get("JACKIN_TEST_ENGINE", "/var/lib/jkdev/run-root/docker.sock"))
+def real_kit(engine: str) -> Iterator[RealKit]:
+    """A RealKit on the engine behind the socket `engine`."""
+    kit = RealKit(engine)
     try:
         yield kit
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import pathlib
 import re
 import shutil
@@ -68,6 +69,13 @@ def service() -> Iterator[Service]:
         if found.log.exists():
             shutil.copy(found.log, RESULTS / "serve.log")
         shutil.rmtree(found.clone.parent, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def engine_socket(request: pytest.FixtureRequest) -> str:
+    """The real engine of the contract and of single parts: what JACKIN_TEST_ENGINE names, else the service's own."""
+    named = os.environ.get("JACKIN_TEST_ENGINE")
+    return named or str(request.getfixturevalue("service").instance.engine_socket)
 
 
 @pytest.fixture(scope="session")

@@ -84,9 +84,9 @@ class Live:
 
 
 @contextlib.contextmanager
-def live_terminal(place: pathlib.Path) -> Iterator[Live]:
-    """A shell with its stream in the terminals process."""
-    with real_kit() as kit, terminals_process(place) as process:
+def live_terminal(place: pathlib.Path, *, engine: str) -> Iterator[Live]:
+    """A shell on the engine behind the socket `engine`, with its stream in the terminals process."""
+    with real_kit(engine) as kit, terminals_process(place) as process:
         feed = FeedClient(process.feed_path)
         feed.connect()
         try:
@@ -133,9 +133,14 @@ def echo(terminal: Terminal, *, times: int) -> list[float]:
 
 
 def interrupt(terminal: Terminal) -> float:
-    """Seconds from ^C to the prompt, while `yes` floods and has done so for a MB."""
-    terminal.type(b"yes\n")
-    terminal.expect(b"y\n" * 500_000)
+    """Seconds from ^C to the prompt, while a MB has been flooding.
+
+    In lines of 1000 bytes: with the two of a plain `yes` the engine's log holds the terminal up, for a second at times.
+    """
+    lines = (b"0" * 998 + b"7\n") * 50
+    terminal.type(b"yes $(printf %0999d 7)\n")
+    for _ in range(20):
+        terminal.expect(lines)
     began = time.perf_counter()
     terminal.type(b"\x03")
     terminal.expect(PROMPT)
