@@ -49,8 +49,8 @@ def context(browser: Browser, service: Service, request: pytest.FixtureRequest) 
     found.on("weberror", lambda error: problems.append(str(error.error)))
     found.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
     yield found
-    report = getattr(request.node, "report_call", None)
-    if report is not None and report.failed:
+    reports = [getattr(request.node, f"report_{when}", None) for when in ("setup", "call")]
+    if any(report is not None and report.failed for report in reports):
         keep(found.pages, request.node.name)
     found.close()
     assert [problem for problem in problems if not EXPECTED.search(problem)] == []
