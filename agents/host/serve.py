@@ -53,7 +53,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         instance = Instance.from_env(os.environ | ({"JACKIN_PORT": str(arguments.port)} if arguments.port else {}))
-        check_listen(arguments, instance)
         return _serve(arguments, instance)
     except BadInstance as error:
         say(f"serve: {error}")
@@ -100,6 +99,7 @@ def _serve(arguments: argparse.Namespace, instance: Instance) -> int:
         _run_installed_copy(instance)
     layout.ensure(layout.table(instance))
     with locked(instance):
+        check_listen(arguments, instance)  # after the lock: a second supervisor hears of the first, not of its port
         wanted = Settings(
             instance=instance,
             host=arguments.host,
