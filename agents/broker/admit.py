@@ -8,6 +8,7 @@ import os
 import re
 import select
 import stat
+import time
 
 from agents.broker import gate, mountinfo, mounts, record, syscalls
 from agents.broker.config import Config
@@ -25,6 +26,8 @@ COUNTERS = {
     "max_fanotify_groups": 8,
     "max_fanotify_marks": 1024,
 }
+
+SECONDS_TO_EXEC = 3.0  # from `started`, as the engine says it, to our program
 
 # What Docker itself mounts, beside the root: where, and which kinds of file system.
 _KERNEL = {
@@ -48,6 +51,7 @@ def admit(launch: str, *, pid: int, secrets: dict[str, str], config: Config) -> 
     except ProcessLookupError:
         raise _mismatch("its process has ended") from None
     try:
+        _wait_for_program(pid, pidfd)
         _check_process(pid, staged, config)
         _check_mounts(pid, staged)
         namespace = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
@@ -75,6 +79,26 @@ def _check_alive(pidfd: int) -> None:
     poll.register(pidfd, select.POLLIN)
     if poll.poll(0):
         raise _mismatch("its process has ended")
+
+
+def _wait_for_program(pid: int, pidfd: int) -> None:
+    """Wait until the process is past runc's own program; what it is then is looked at afterwards.
+
+    The engine calls a container started when runc was told to go on: its last step, the exec, may still come.
+    """
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    until = time.monotonic() + SECONDS_TO_EXEC
+    while _before_exec(pid) and time.monotonic() < until:
+        if poll.poll(20):
+            raise _mismatch("its process has ended")
+
+
+def _before_exec(pid: int) -> bool:
+    """Whether it is runc that still prepares the process: no command line yet, or `runc init`."""
+    with open(f"/proc/{pid}/cmdline", "rb") as file:
+        words = file.read().split(b"\0")
+    return not words[0] or words[1:] == [b"init", b""]
 
 
 def _check_process(pid: int, staged: Record, config: Config) -> None:

@@ -22,6 +22,8 @@ SECONDS = 5.0  # from the container's start to its first read
 _SYSTEM = Path("/usr/bin/busybox")  # where the copy that `serve` keeps is missing
 _SCRIPT = f"""\
 # Runs before anything of the image: wait for the broker's word, then become the agent.
+# The first process of a container gets no signal that it has no handler for: without one, a stop waits for its grace.
+trap 'exit 0' HUP TERM
 read -r word <{GATE_DIR}/{FIFO} && [ "$word" = open ] || exit 97
 exec "$@"
 """
