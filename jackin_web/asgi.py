@@ -42,6 +42,8 @@ def _strict(headers: Any, path: str, url: str) -> None:
     headers["X-Content-Type-Options"] = "nosniff"
 
 
+_signing_key = settings.SECRET_KEY  # asked for now: Django refuses an empty one, but not before its first use
+
 elsewhere: Any = refuse  # Django's types know views only
 websockets = [*websocket_urlpatterns, re_path(r"", elsewhere)]
 
