@@ -12,8 +12,8 @@ import tarfile
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from docker import DockerClient  # noqa: TID251 -- this package is the one that speaks to Docker
-from docker import errors as sdk_errors  # noqa: TID251
+from docker import DockerClient
+from docker import errors as sdk_errors
 
 from agents.engine import containers as containers_of
 from agents.engine.errors import BuildFailed, Cancelled, EngineUnreachable

@@ -9,9 +9,9 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from docker import DockerClient  # noqa: TID251 -- this package is the one that speaks to Docker
-from docker import errors as sdk_errors  # noqa: TID251
-from docker.models.containers import Container  # noqa: TID251
+from docker import DockerClient
+from docker import errors as sdk_errors
+from docker.models.containers import Container
 
 from agents.engine import builds, containers, events, networks, streams
 from agents.engine.api import Engine

@@ -8,10 +8,10 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from docker import DockerClient  # noqa: TID251 -- this package is the one that speaks to Docker
-from docker import errors as sdk_errors  # noqa: TID251
-from docker.models.containers import Container  # noqa: TID251
-from docker.types import LogConfig, Mount, Ulimit  # noqa: TID251
+from docker import DockerClient
+from docker import errors as sdk_errors
+from docker.models.containers import Container
+from docker.types import LogConfig, Mount, Ulimit
 
 from agents.engine.api import GATE_DIR, SECRETS_DIR
 from agents.engine.errors import Conflict, EngineError, NotFound

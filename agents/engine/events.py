@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from docker import DockerClient  # noqa: TID251 -- this package is the one that speaks to Docker
+from docker import DockerClient
 
 from agents.engine.errors import EngineUnreachable
 from agents.engine.follow import Ended, Follower

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import requests
-from docker import DockerClient  # noqa: TID251 -- this package is the one that speaks to Docker
+from docker import DockerClient
 
 from agents.engine.errors import EngineError
 from agents.engine.sdk import Pool, translated

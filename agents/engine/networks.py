@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 
-from docker import DockerClient  # noqa: TID251 -- this package is the one that speaks to Docker
-from docker import errors as sdk_errors  # noqa: TID251
-from docker.models.networks import Network  # noqa: TID251
+from docker import DockerClient
+from docker import errors as sdk_errors
+from docker.models.networks import Network
 
 from agents.engine.errors import Conflict
 from agents.engine.types import LABEL_AGENT, LABEL_INSTANCE, LABEL_OPERATION

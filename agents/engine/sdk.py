@@ -9,10 +9,10 @@ import threading
 from collections.abc import Iterator
 from typing import NoReturn
 
-import docker  # noqa: TID251 -- this package is the one that speaks to Docker
+import docker
 import requests
 import urllib3.exceptions
-from docker import errors as sdk_errors  # noqa: TID251
+from docker import errors as sdk_errors
 
 from agents.engine.errors import Conflict, EngineError, EngineUnreachable, NotFound
 
