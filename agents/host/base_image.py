@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from agents.host.engine_api import EngineApi
+from agents.host.engine_api import EngineAnswer, EngineApi
 from agents.host.instance import Instance
 from agents.host.shell import HostError, base_env, run, step
 
@@ -19,6 +19,9 @@ REPOSITORY, SUITE = "jackin/base", "trixie"
 TAG = f"{REPOSITORY}:{SUITE}"
 PUBLISHED, PUBLISHED_TAG = "debian", "trixie-slim"
 PULL_SECONDS = 20.0
+CONSTRUCT, CONSTRUCT_TAG = "projectjackin/construct", "trixie"
+CONSTRUCT_SECONDS = 600.0
+BUILT_HERE = "jackin.content"  # a label, see agents/engine/types.py
 MIRROR = "http://deb.debian.org/debian"
 DEBOOTSTRAP_SECONDS = 1200.0
 
@@ -32,6 +35,31 @@ def ensure(api: EngineApi, instance: Instance) -> None:
             return
     with step("making the base image from Debian packages (no image registry answers)"):
         bootstrap(EngineApi(api.path, timeout=600), instance)
+
+
+def ensure_construct(api: EngineApi) -> None:
+    """Get the published construct unless it is there; one that was built here does not count. Raises HostError."""
+    if has_published(api):
+        return
+    with step("getting the published construct"):
+        try:
+            EngineApi(api.path, timeout=CONSTRUCT_SECONDS).pull(repository=CONSTRUCT, tag=CONSTRUCT_TAG)
+        except (OSError, HostError) as error:
+            raise HostError(
+                f"The published construct {CONSTRUCT}:{CONSTRUCT_TAG} cannot be had: {error}",
+                remedy="Start without JACKIN_PUBLISHED_CONSTRUCT: it is built here then.",
+            ) from error
+
+
+def has_published(api: EngineApi) -> bool:
+    """Whether the construct is there and none of ours: what is built here says of what it was built."""
+    try:
+        found = api.json("GET", f"/images/{CONSTRUCT}:{CONSTRUCT_TAG}/json")
+    except EngineAnswer as error:
+        if error.status == 404:
+            return False
+        raise
+    return BUILT_HERE not in (found["Config"].get("Labels") or {})
 
 
 def pull(api: EngineApi) -> bool:

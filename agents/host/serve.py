@@ -105,6 +105,7 @@ def _serve(arguments: argparse.Namespace, instance: Instance) -> int:
             host=arguments.host,
             insecure_http=arguments.insecure_http,
             extra_ca=settings.keep_extra_ca(instance, arguments.extra_ca),
+            published_construct=os.environ.get("JACKIN_PUBLISHED_CONSTRUCT", "") not in {"", "0"},
         )
         return Service(wanted, TREE, account=arguments.account, eject=arguments.eject).run()
 

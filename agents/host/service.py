@@ -68,6 +68,8 @@ class Service:
                 self._django.prepare()
             engine()
         base_image.ensure(self._engine.api, self._instance)
+        if self._settings.published_construct:
+            base_image.ensure_construct(self._engine.api)
         say(f"code {self._tree.name}, engine and {static.name} are there ({time.monotonic() - self._began:.1f} s)")
 
     def _start_engine(self) -> None:

@@ -13,6 +13,7 @@ from agents.host.shell import HostError, base_env
 
 NOTE = "settings.json"
 CA_BYTES = 4 * 1024 * 1024
+PASSED_ON = ("TZ", "JACKIN_LOG_LEVEL", "JACKIN_ALLOWED_HOSTS", "JACKIN_MAX_AGENTS")  # as serve itself was given them
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,7 @@ class Settings:
     host: str = "127.0.0.1"
     insecure_http: bool = False
     extra_ca: bool = False
+    published_construct: bool = False
 
     @property
     def extra_ca_file(self) -> Path | None:
@@ -99,12 +101,11 @@ def child_env(settings: Settings, *, secret: bool) -> dict[str, str]:
         "JACKIN_STATIC": str(instance.static),
         "JACKIN_INSECURE_HTTP": "1" if settings.insecure_http else "0",
         "JACKIN_EXTRA_CA": str(settings.extra_ca_file or ""),
+        "JACKIN_PUBLISHED_CONSTRUCT": "1" if settings.published_construct else "0",
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",
     }
-    for name in ("TZ", "JACKIN_LOG_LEVEL", "JACKIN_ALLOWED_HOSTS", "JACKIN_CONSTRUCT"):
-        if os.environ.get(name):
-            env[name] = os.environ[name]
+    env |= {name: os.environ[name] for name in PASSED_ON if os.environ.get(name)}
     if secret:
         env["JACKIN_SECRET_KEY"] = secret_key(instance)
     return env
