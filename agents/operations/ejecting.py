@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from django.db import transaction
 
 from agents.engine.errors import EngineError
+from agents.engine.types import LABEL_AGENT
 from agents.models import (
     LIVE_STATES,
     OPEN_STATES,
@@ -20,7 +21,7 @@ from agents.models import (
     OperationStep,
     User,
 )
-from agents.operations import cleanup, leases, policy
+from agents.operations import audit, cleanup, leases, policy
 from agents.operations.engines import Engines
 from agents.operations.errors import OperationError, Unavailable
 from agents.operations.leases import LeaseLost
@@ -73,6 +74,21 @@ def eject_all(engines: Engines, *, streams: StreamSink, actor: User | str | None
         with transaction.atomic(durable=True):
             _close_open_operations(agent, actor)
             move_agent(agent, AgentState.ENDED, actor=actor, reason="ejected when the service was stopped")
+    return problems + _remove_unknown(engines, actor=actor)
+
+
+def _remove_unknown(engines: Engines, *, actor: User | str | None) -> list[str]:
+    """Agents that only the engine knows: reconcile leaves them alone, who asks for the end of all means them too."""
+    try:
+        seen = {one.labels.get(LABEL_AGENT, "") for one in engines.engine.containers()} - {""}
+    except EngineError as error:
+        return [error.message]
+    problems: list[str] = []
+    for key in sorted(seen - set(Agent.objects.filter(key__in=seen).values_list("key", flat=True))):
+        if left := cleanup.remove_objects(engines, key=key):
+            problems += [f"agent {key}: {one}" for one in left]
+        else:
+            audit.record("leftovers.remove", actor=actor, summary=f"agent {key}")
     return problems
 
 

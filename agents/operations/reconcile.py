@@ -10,7 +10,7 @@ from django.db import transaction
 
 from agents.engine.errors import EngineError
 from agents.engine.types import LABEL_AGENT, ContainerInfo
-from agents.models import LIVE_STATES, OPEN_STATES, Agent, AgentState, Operation, OperationKind
+from agents.models import LIVE_STATES, OPEN_STATES, Agent, AgentState, AuditEvent, Operation, OperationKind
 from agents.operations import audit, cleanup
 from agents.operations.ejecting import queue_again
 from agents.operations.engines import Engines
@@ -21,6 +21,7 @@ from agents.operations.transitions import move_agent
 logger = logging.getLogger(__name__)
 
 GONE = frozenset({"exited", "dead"})
+WITHOUT_WORK = GONE | {"created"}
 
 
 def reconcile(engines: Engines, *, streams: StreamSink) -> None:
@@ -95,13 +96,37 @@ def _remove_leftovers(
     live: dict[str, Agent], containers: list[ContainerInfo], networks: dict[str, str], *, engines: Engines
 ) -> None:
     seen = {one.labels.get(LABEL_AGENT, "") for one in containers} | set(networks.values())
+    known = set(Agent.objects.filter(key__in=seen).values_list("key", flat=True))
     for key in sorted(seen - live.keys() - {""}):
-        left = cleanup.remove_objects(engines, key=key)
-        logger.warning("agent %s: leftovers found, %s", key, "not all removed" if left else "removed")
-        if not left:
-            with transaction.atomic(durable=True):
-                agent = Agent.objects.filter(key=key).first()
-                audit.record("leftovers.remove", actor=None, agent=agent, summary=f"agent {key}")
+        working = [one for one in containers if one.labels.get(LABEL_AGENT) == key and one.status not in WITHOUT_WORK]
+        if working and key not in known:
+            _leave_alone(key, working[0])
+        else:
+            _remove_leftover(key, engines=engines)
+
+
+def _leave_alone(key: str, container: ContainerInfo) -> None:
+    """Rows are never deleted, so a running container without one says that the database was lost, or is an older copy.
+
+    Then what is running may be somebody's only copy of their work: it is written down (once) and goes on, until the
+    right database is back or root ends it with `serve --eject` or `manage.py eject_all`. Not even when the database
+    has no agents at all does anything tell a fresh installation from a lost one; the mistake that loses nothing wins.
+    """
+    summary = f"agent {key}: {container.name} runs, but the database does not know it"
+    with transaction.atomic(durable=True):
+        if AuditEvent.objects.filter(action="leftovers.keep", summary=summary).exists():
+            return
+        audit.record("leftovers.keep", actor=None, summary=summary)
+    logger.error("%s: left alone; `manage.py eject_all` removes it", summary)
+
+
+def _remove_leftover(key: str, *, engines: Engines) -> None:
+    left = cleanup.remove_objects(engines, key=key)
+    logger.warning("agent %s: leftovers found, %s", key, "not all removed" if left else "removed")
+    if not left:
+        with transaction.atomic(durable=True):
+            agent = Agent.objects.filter(key=key).first()
+            audit.record("leftovers.remove", actor=None, agent=agent, summary=f"agent {key}")
 
 
 def _release_staging(staged: list[str], *, engines: Engines) -> None:

@@ -75,14 +75,49 @@ def test_one_persons_end_is_not_anothers(world: World, alice: User, bob: User) -
     assert Agent.objects.get(pk=theirs.pk).state == "running"
 
 
-@pytest.mark.parametrize("state", ["ended", "failed", None])
-def test_leftovers_go(world: World, alice: User, state: str | None) -> None:
-    agent = launched(world, alice)
-    if state is None:
-        agent.delete()
-    else:
-        Agent.objects.update(state=state)
+@pytest.mark.parametrize("state", ["ended", "failed"])
+def test_leftovers_go(world: World, alice: User, state: str) -> None:
+    launched(world, alice)
+    Agent.objects.update(state=state)
     look(world)
+    assert world.objects() == NOTHING
+    assert AuditEvent.objects.filter(action="leftovers.remove").count() == 1
+
+
+def forgotten(world: World, owner: User) -> None:
+    """A running agent, and a database that was made after it."""
+    launched(world, owner).delete()
+
+
+def test_a_lost_database_ends_no_agent(world: World, alice: User) -> None:
+    forgotten(world, alice)
+    before = world.objects()
+    look(world)
+    look(world)
+    assert world.objects() == before
+    assert AuditEvent.objects.filter(action="leftovers.keep").count() == 1, "said once, not each minute"
+
+
+def test_what_an_older_copy_of_the_database_does_not_know_is_left_alone(world: World, alice: User, bob: User) -> None:
+    forgotten(world, alice)
+    launched(world, bob)
+    before = world.objects()
+    look(world)
+    assert world.objects() == before
+
+
+def test_without_a_row_what_ended_goes(world: World, alice: User) -> None:
+    forgotten(world, alice)
+    (container,) = world.engine.target.containers()
+    world.end(container.id)
+    look(world)
+    assert world.objects() == NOTHING
+
+
+def test_eject_all_means_what_only_the_engine_knows_too(world: World, alice: User, bob: User) -> None:
+    forgotten(world, alice)
+    launched(world, bob)
+    assert eject_all(world.engines, streams=world.streams) == []
     assert world.objects() == NOTHING
     assert AuditEvent.objects.filter(action="leftovers.remove").count() == 1
 
