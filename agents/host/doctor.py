@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 from agents.host import busybox, container_checks, host_checks, layout, packages, processes, users
@@ -21,20 +22,25 @@ MARKS = {"ok": "ok     ", "failure": "FAILURE", "untested": "-      "}
 
 
 def main(argv: Sequence[str], instance: Instance, tree: Path) -> int:
-    """Exit code 0 when nothing failed, else 1."""
+    """Exit code 0 when nothing failed, 1 when something did, 2 for wrong usage."""
     parser = argparse.ArgumentParser(prog="manage.py doctor", description="Try each prerequisite of the service.")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     as_json = parser.parse_args(argv).json
-    results = []
-    for result in examine(instance, tree):
-        results.append(result)
-        if not as_json:
-            _show(result)
+    # Standard output is the report; what takes its time is told beside it.
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        results = list(_told(examine(instance, tree), quiet=as_json))
     failed = any(result.status == "failure" for result in results)
     if as_json:
         answer = {"ok": not failed, "checks": [dataclasses.asdict(result) for result in results]}
         print(json.dumps(answer, indent=1))
     return 1 if failed else 0
+
+
+def _told(results: Iterator[Result], *, quiet: bool) -> Iterator[Result]:
+    for result in results:
+        if not quiet:
+            _show(result)
+        yield result
 
 
 def _show(result: Result) -> None:
@@ -73,7 +79,7 @@ def attempt(check: Check) -> Result:
     return Result(name=check.name, status="ok", detail=detail)
 
 
-@contextmanager
+@contextlib.contextmanager
 def running_engine(instance: Instance) -> Iterator[OwnEngine]:
     """The engine of the running service; without one, an engine for the time of the block."""
     engine = OwnEngine(instance)
