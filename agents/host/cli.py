@@ -14,7 +14,7 @@ from agents.host.instance import BadInstance, Instance
 from agents.host.management import Django
 from agents.host.shell import HostError, visible
 
-COLUMNS = ("web_user", "account", "uid", "linked_at", "how")
+COLUMNS = ("web_user", "account", "uid", "linked_at", "how")  # of `host links`, with a tab between them
 TREE = Path(__file__).resolve().parents[2]
 
 
@@ -67,11 +67,7 @@ def _host(argv: Sequence[str], instance: Instance) -> int:
         print(f"{visible(arguments.user)} acts as nobody from now on")
     else:
         for found in links.links(instance):
-            print(
-                "\t".join(
-                    visible(str(found.get(key, ""))) for key in ("web_user", "account", "uid", "linked_at", "how")
-                )
-            )
+            print("\t".join(visible(str(found.get(key, ""))) for key in COLUMNS))
     return 0
 
 
