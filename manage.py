@@ -3,21 +3,28 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 
+ONLY_ROOT = (["host"], ["doctor"])
 
-def main() -> None:
+
+def main() -> int:
     if os.geteuid() == 0:
-        # Root imports neither Django nor the database: this never returns.
+        # Root imports neither Django nor the database.
         from agents.host.cli import main as as_root
 
-        sys.exit(as_root(sys.argv[1:]))
+        return as_root(sys.argv[1:])
+    if sys.argv[1:2] in ONLY_ROOT or importlib.util.find_spec("django") is None:
+        print(f"manage.py: needs root; try: sudo {' '.join(sys.argv)}", file=sys.stderr)
+        return 2
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "jackin_web.settings")
     from django.core.management import execute_from_command_line
 
     execute_from_command_line(sys.argv)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
