@@ -21,6 +21,7 @@ from agents.host.shell import HostError, say
 
 GRACE = 10.0
 ENGINE_LOOK = 2.0  # seconds between two looks at the engine
+LAST_READS = 2  # of 64 KiB each: all that the pipe of a dead process holds
 
 
 class Running:
@@ -162,6 +163,7 @@ class Supervisor:
         self._selector.unregister(part.life().pidfd)
         code = part.ended()
         self._drain(part)
+        self._let_go(part)
         now = time.monotonic()
         wait = part.limiter.died(now)
         if wait is None:
@@ -174,11 +176,23 @@ class Supervisor:
         part.due = now + wait
 
     def _drain(self, part: Running) -> None:
-        """Read what is still in the pipe; a grandchild may hold the other end, so never wait for its end."""
+        """Read what is still in the pipe; a grandchild may hold the other end, so never wait for its end.
+
+        Nor read on for as long as it writes: then nothing else would be looked after any more.
+        """
         for key in list(self._selector.get_map().values()):
             if key.data is part:
-                while key.fd in self._selector.get_map() and select.select([key.fd], [], [], 0)[0]:
+                for _ in range(LAST_READS):
+                    if key.fd not in self._selector.get_map() or not select.select([key.fd], [], [], 0)[0]:
+                        break
                     self._read(key.fd, part)
+
+    def _let_go(self, part: Running) -> None:
+        """Close the pipe of a life that is over, whoever still holds its other end."""
+        for key in list(self._selector.get_map().values()):
+            if key.data is part:
+                self._selector.unregister(key.fd)
+                os.close(key.fd)
 
     def _watch_engine(self, now: float) -> None:
         dead = self._engine_dead()
