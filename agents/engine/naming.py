@@ -1,4 +1,4 @@
-"""Names of an agent's container, network and images: `jackin-<owner>-<class>`, further ones `…-clone-<n>`."""
+"""Names of agents and images: `jackin-<owner>-<class>`, further ones `…-clone-<n>`."""
 
 from __future__ import annotations
 
@@ -19,12 +19,17 @@ def slug(text: str, *, most: int = MOST_PART) -> str:
     return _CLONE.sub("", plain).strip("-") or "x"
 
 
+def primary_name(owner: str, agent_class: str) -> str:
+    """The name of the first agent of `owner` and this class, and what those of all others begin with."""
+    return f"jackin-{slug(owner)}-{slug(agent_class)}"
+
+
 def agent_name(owner: str, agent_class: str, *, taken: Collection[str]) -> str:
     """The first free name for an agent of `owner`: the primary one, else `-clone-1`, `-clone-2` …
 
     Two owners may have the same slug (`j.doe`, `j-doe`): `taken` must hold everybody's names.
     """
-    primary = f"jackin-{slug(owner)}-{slug(agent_class)}"
+    primary = primary_name(owner, agent_class)
     if primary not in taken:
         return primary
     number = 1
@@ -33,14 +38,9 @@ def agent_name(owner: str, agent_class: str, *, taken: Collection[str]) -> str:
     return f"{primary}-clone-{number}"
 
 
-def network_name(agent: str) -> str:
-    """Name of the agent's own network; the container is called like the agent."""
-    return f"{agent}-net"
-
-
-def hostname(agent: str) -> str:
-    """The container's host name: the agent's name without the prefix, a valid DNS label."""
-    return agent.removeprefix("jackin-")[:MOST_NAME].strip("-") or "agent"
+def is_agent_name(name: str, *, owner: str, agent_class: str) -> bool:
+    """Whether `agent_name` could have given `name`, whatever was taken then."""
+    return re.fullmatch(re.escape(primary_name(owner, agent_class)) + r"(-clone-[1-9][0-9]{0,5})?", name) is not None
 
 
 def class_tag(agent_class: str, content: str) -> str:

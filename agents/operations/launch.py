@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import re
 import uuid
 from collections.abc import Mapping
 
 from django.conf import settings
 from django.db import transaction
 
+from agents.engine import naming
 from agents.engine.types import MountRequest
 from agents.models import LIVE_STATES, Agent, AgentClass, Operation, OperationKind, OperationStep, User
 from agents.operations import audit, gateway, mounts, permissions, selectors
@@ -46,6 +46,7 @@ def request_launch(user: User, request: LaunchRequest) -> Operation:
     permissions.check(user, Action.LAUNCH)
     secrets = _validate(user, request)
     wanted = mounts.normalized(request.mounts)
+    _check_room(user)  # before the runner keeps secrets for a launch that cannot be
     operation_id = uuid.uuid4()
     # Before the row exists: no worker can find the operation without its secrets.
     if secrets:
@@ -110,6 +111,13 @@ def _broker_problems(user: User, request: LaunchRequest) -> mounts.Errors:
     return mounts.broker_problems(found)
 
 
+def _check_room(user: User) -> None:
+    """Raises Conflict when the person has as many agents as are allowed."""
+    live = Agent.objects.filter(owner=user, state__in=LIVE_STATES).count()
+    if live >= settings.JACKIN_MAX_AGENTS:
+        raise Conflict(f"You have {live} agents already, the most allowed.", remedy="Eject one first.")
+
+
 def _create(
     user: User,
     request: LaunchRequest,
@@ -119,9 +127,7 @@ def _create(
     secrets_needed: bool,
 ) -> Operation:
     with transaction.atomic(durable=True):
-        live = Agent.objects.filter(owner=user, state__in=LIVE_STATES).count()
-        if live >= settings.JACKIN_MAX_AGENTS:
-            raise Conflict(f"You have {live} agents already, the most allowed.", remedy="Eject one first.")
+        _check_room(user)
         agent = Agent.objects.create(
             name=free_name(user.get_username(), request.class_slug),
             owner=user,
@@ -158,17 +164,7 @@ def add_steps(operation: Operation, names: tuple[str, ...]) -> None:
 
 
 def free_name(username: str, slug: str) -> str:
-    """`jackin-<owner>-<class>`, or with `-clone-<n>` when a live agent has it; call inside the transaction."""
-    base = f"jackin-{username}-{slug}"
-    taken = set(Agent.objects.filter(name__startswith=base, state__in=LIVE_STATES).values_list("name", flat=True))
-    if base not in taken:
-        return base
-    number = 1
-    while f"{base}-clone-{number}" in taken:
-        number += 1
-    return f"{base}-clone-{number}"
-
-
-def is_agent_name(name: str, *, username: str, slug: str) -> bool:
-    """Whether `free_name` could have given `name`: the runner does not take the row's word for it."""
-    return re.fullmatch(re.escape(f"jackin-{username}-{slug}") + r"(-clone-[1-9][0-9]{0,5})?", name) is not None
+    """A name that no live agent has; call inside the transaction."""
+    begins = naming.primary_name(username, slug)
+    taken = Agent.objects.filter(name__startswith=begins, state__in=LIVE_STATES).values_list("name", flat=True)
+    return naming.agent_name(username, slug, taken=set(taken))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 from collections.abc import Mapping
 
 from django.db import transaction
@@ -154,7 +153,7 @@ class _Launch:
             network=network,
             staging=staging,
             limits=Limits(cpus=agent.cpus, memory=agent.memory, pids=agent.pids),
-            hostname=re.sub(r"[^a-z0-9]+", "-", agent.name.lower())[:63].strip("-"),
+            hostname=agent.name,  # a DNS label, see agents.engine.naming
         )
 
     def _start(self, spec: LaunchSpec) -> ContainerInfo:

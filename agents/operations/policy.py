@@ -6,11 +6,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from agents.engine import naming
 from agents.engine.types import MountRequest, StagedMount
 from agents.models import Agent, AgentClass, AgentState, Operation, OperationKind, User
 from agents.operations import mounts, permissions
 from agents.operations.errors import Refused
-from agents.operations.launch import GIB, class_problems, is_agent_name, limit_problems
+from agents.operations.launch import GIB, class_problems, limit_problems
 from agents.operations.permissions import Action
 
 _SLUG = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
@@ -30,7 +31,7 @@ def checked_launch(operation: Operation) -> tuple[Agent, User, tuple[MountReques
     agent_class = agent.agent_class
     if not _SLUG.fullmatch(agent_class.slug) or not _RUNTIME.fullmatch(agent.runtime):
         raise Refused("The agent class or its runtime has an impossible name.")
-    if not is_agent_name(agent.name, username=owner.get_username(), slug=agent_class.slug):
+    if not naming.is_agent_name(agent.name, owner=owner.get_username(), agent_class=agent_class.slug):
         raise Refused("The agent's name does not fit its owner and class.")
     _refuse_first(class_problems(agent_class, slug=agent_class.slug, runtime=agent.runtime))
     _refuse_first(limit_problems(cpus=agent.cpus, memory_gb=agent.memory / GIB, pids=agent.pids))

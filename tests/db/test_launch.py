@@ -19,7 +19,7 @@ from agents.engine.fake import BANNER
 from agents.engine.fake_broker import DEVICE
 from agents.models import Agent, AuditEvent, MountGrant, Operation, OperationLog, OperationStep, User
 from agents.operations import gateway, selectors
-from agents.operations.errors import Invalid, Refused, Unavailable
+from agents.operations.errors import Invalid, OperationError, Refused, Unavailable
 from agents.operations.launch import STEPS, request_launch
 from agents.operations.lifecycle import request_cancel, request_eject
 from tests import factories
@@ -69,7 +69,7 @@ def test_the_container_gets_only_what_it_should(world: World, alice: User) -> No
     assert spec.env["JACKIN_WORKDIR"] == "/workspace/project"
     assert spec.env["JACKIN_GIT_EMAIL"] == "alice@example.org"
     assert (spec.limits.memory, spec.limits.pids, spec.limits.cpus) == (2 * 2**30, 100, 1)
-    assert len(spec.hostname) <= 63
+    assert spec.hostname == spec.name == "jackin-alice-agent-smith"
 
 
 def test_further_agents_are_clones(world: World, alice: User, bob: User) -> None:
@@ -78,6 +78,11 @@ def test_further_agents_are_clones(world: World, alice: User, bob: User) -> None
         world.work()
     names = {agent.name for agent in Agent.objects.all()}
     assert names == {"jackin-alice-agent-smith", "jackin-alice-agent-smith-clone-1", "jackin-bob-agent-smith"}
+
+
+def test_people_whose_names_differ_in_little_have_agents_of_different_names() -> None:
+    names = [factories.agent(factories.person(name)).name for name in ("j.doe", "J_Doe", "j-doe-clone-1")]
+    assert names == [f"jackin-j-doe-agent-smith{n}" for n in ("", "-clone-1", "-clone-2")]
 
 
 BREAKS: list[tuple[str, str, str, Exception]] = [
@@ -181,6 +186,20 @@ def everything_in_the_database() -> str:
 
     rows = [row for model in apps.get_models() for row in model._base_manager.all()]
     return serializers.serialize("json", rows)
+
+
+def test_a_launch_that_cannot_be_leaves_no_secrets(world: World, alice: User, settings: Any) -> None:
+    settings.JACKIN_MAX_AGENTS = 0
+    with pytest.raises(OperationError):
+        request_launch(alice, factories.launch_request(environment="TOKEN=hunter2"))
+    assert world.secrets.operations() == []
+
+
+def test_a_launch_that_is_cancelled_while_it_waits_leaves_no_secrets(world: World, alice: User) -> None:
+    operation = request_launch(alice, factories.launch_request(environment="TOKEN=hunter2"))
+    assert world.secrets.operations() == [operation.id]
+    request_cancel(alice, operation.id)
+    assert world.secrets.operations() == []
 
 
 def test_lost_secrets_fail_the_launch_clearly(world: World, alice: User) -> None:

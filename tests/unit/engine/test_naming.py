@@ -36,9 +36,9 @@ def test_every_name_is_valid_and_free(owner: str, agent_class: str, others: int)
     assert len(taken) == others
     name = naming.agent_name(owner, agent_class, taken=taken)
     assert name not in taken
-    for made in (name, naming.network_name(name), naming.hostname(name)):
-        assert re.fullmatch(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?", made)
-        assert len(made) <= naming.MOST_NAME
+    assert re.fullmatch(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?", name)
+    assert len(name) <= naming.MOST_NAME
+    assert naming.is_agent_name(name, owner=owner, agent_class=agent_class)
 
 
 def test_the_first_is_primary_and_the_next_are_clones() -> None:
@@ -51,6 +51,22 @@ def test_the_first_is_primary_and_the_next_are_clones() -> None:
         "jackin-alice-agent-smith-clone-2",
     )
     assert naming.agent_name("alice", "agent-smith", taken={second}) == first
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "jackin-alice-agent-smith-clone-0",
+        "jackin-alice-agent-smith-clone-1\n",
+        "jackin-alice-agent-smith-clone-",
+        "jackin-alice-agent-smithy",
+        "jackin-bob-agent-smith",
+        "alice-agent-smith",
+        "",
+    ],
+)
+def test_other_names_are_nobodys(name: str) -> None:
+    assert not naming.is_agent_name(name, owner="alice", agent_class="agent-smith")
 
 
 def test_tags_are_short_and_name_their_content() -> None:
