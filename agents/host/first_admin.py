@@ -17,6 +17,7 @@ from agents.host.settings import write_private
 from agents.host.shell import HostError, as_user, base_env, run, say
 
 OPERATOR, OPERATOR_GROUP = "operator", "jackin-operator"
+MARK = "made by jackin-web"  # in the account's comment: somebody's own account of that name is left alone
 LENGTH = 24
 ALPHABET = "".join(sorted(set(string.ascii_letters + string.digits) - set("0O1lI")))
 NOTE = "first-administrator"
@@ -50,15 +51,25 @@ def check_account(name: str) -> pwd.struct_passwd:
 
 
 def make_operator() -> bool:
-    """The account `operator` with a sample project; returns whether it had to be made."""
+    """The account `operator` with a sample project; returns whether it had to be made.
+
+    Raises HostError where there is an account of that name which is not ours: no person's account is ever guessed.
+    """
     try:
-        check_account(OPERATOR)
+        found = pwd.getpwnam(OPERATOR)
+    except KeyError:
+        found = None
+    if found is not None and found.pw_gecos.split(",")[0] != MARK:
+        raise HostError(
+            f"Nobody was named as first administrator, and the account {OPERATOR} on this machine is somebody's own.",
+            remedy="Give --account NAME.",
+        )
+    if found is not None:
         return False
-    except HostError:
-        # Debian has a system group `operator`; the account needs an ordinary one of its own.
-        run(["groupadd", "--force", OPERATOR_GROUP])
-        words = ["--gid", OPERATOR_GROUP, "--shell", "/bin/bash", "--comment", "made by jackin-web"]
-        run(["useradd", "--create-home", *words, OPERATOR])
+    # Debian has a system group `operator`; the account needs an ordinary one of its own.
+    run(["groupadd", "--force", OPERATOR_GROUP])
+    words = ["--gid", OPERATOR_GROUP, "--shell", "/bin/bash", "--comment", MARK]
+    run(["useradd", "--create-home", *words, OPERATOR])
     home = Path(check_account(OPERATOR).pw_dir)
     project = home / "sample-project"
     # All of it as the account itself: root follows no link in a place that somebody else can write.
@@ -86,9 +97,11 @@ def ensure(django: Django, *, asked: str | None) -> None:
     instance = django.settings.instance
     note = instance.host_dir / NOTE
     if note.exists() and note.read_text() == _database(django):
+        if asked:
+            say("--account is for the first administrator, and there is one already: see manage.py host link.")
         return
-    account, own = account_for(os.environ, asked=asked)
-    if own and make_operator():
+    account, ours = account_for(os.environ, asked=asked)
+    if ours and make_operator():
         say(f"Made the account {OPERATOR} with a sample project in ~{OPERATOR}/sample-project.")
     check_account(account)
     password = "".join(secrets.choice(ALPHABET) for _ in range(LENGTH))
