@@ -52,25 +52,39 @@ def record_refusal(
     summary: str = "",
     detail: Detail | None = None,
 ) -> None:
-    """Add a refusal, once a minute for the same person, action and thing: asking again must not fill the disk."""
+    """Add a refusal, once a minute for the same person, action and thing."""
+    record_once_a_minute(
+        action,
+        actor=actor,
+        outcome=AuditEvent.Outcome.REFUSED,
+        agent=agent,
+        operation=operation,
+        summary=summary,
+        detail=detail,
+    )
+
+
+def record_once_a_minute(
+    action: str,
+    *,
+    actor: User | str | None,
+    outcome: str = AuditEvent.Outcome.DONE,
+    agent: Agent | None = None,
+    operation: Operation | None = None,
+    summary: str = "",
+    detail: Detail | None = None,
+) -> None:
+    """For what anybody can repeat without end: doing it again must not fill the disk."""
     same = AuditEvent.objects.filter(
         actor=actor_name(actor)[:64],
         action=action,
-        outcome=AuditEvent.Outcome.REFUSED,
+        outcome=outcome,
         agent_key=agent.key if agent else "",
         summary=shortened(summary, most=1000),
         at__gte=timezone.now() - QUIET,
     )
     if not same.exists():
-        record(
-            action,
-            actor=actor,
-            outcome=AuditEvent.Outcome.REFUSED,
-            agent=agent,
-            operation=operation,
-            summary=summary,
-            detail=detail,
-        )
+        record(action, actor=actor, outcome=outcome, agent=agent, operation=operation, summary=summary, detail=detail)
 
 
 def _bounded(value: str | int | float | bool | None) -> str | int | float | bool | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from agents.engine.errors import BrokerRefused, EngineError
 from agents.engine.types import MountProblem, MountRequest
-from agents.models import User
+from agents.models import OPEN_STATES, Operation, User
 from agents.operations import permissions
 from agents.operations.engines import Engines
 from agents.operations.environment import MOST_BYTES, MOST_VARIABLES
@@ -64,12 +64,20 @@ class RunnerService:
             return _no(Unavailable.code, "The runner could not answer.", "Its output tells the administrator more.")
 
     def _wake(self, request: Mapping[str, Any]) -> Reply:
+        self._forget_ended()
         if "secrets" in request:
             operation = _operation_id(request)
             if not self._secrets.put(operation, _secrets(request["secrets"])):
                 raise Conflict("Too many launches wait already.", remedy="Try again in some minutes.")
         self._wake_workers()
         return {}
+
+    def _forget_ended(self) -> None:
+        """Secrets of launches that were cancelled before a worker took them: else one person's fill the store."""
+        if held := self._secrets.operations():
+            ended = Operation.objects.filter(pk__in=held).exclude(state__in=OPEN_STATES)
+            for operation in ended.values_list("pk", flat=True):
+                self._secrets.drop(operation)
 
     def _check_mounts(self, request: Mapping[str, Any]) -> Reply:
         user = User.objects.filter(username=str(request.get("user", ""))).first()

@@ -41,6 +41,11 @@ class SecretStore:
         with self._lock:
             self._held.pop(operation, None)
 
+    def operations(self) -> list[uuid.UUID]:
+        """Whose secrets are held."""
+        with self._lock:
+            return list(self._held)
+
     def _forget_old(self) -> None:
         oldest = self._clock() - KEPT_UNUSED
         for operation in [one for one, (at, _) in self._held.items() if at < oldest]:

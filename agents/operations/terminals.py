@@ -25,6 +25,6 @@ def get_terminal(user: Person, key: str) -> TerminalAccess:
 
 
 def record_attach(user: Person, access: TerminalAccess) -> None:
-    """Write down that a viewer looks in."""
+    """Write down that a viewer looks in; once a minute: a window that comes and goes must not fill the disk."""
     agent = selectors.get_agent(user, access.key, action=Action.ATTACH_TERMINAL)
-    audit.record(Action.ATTACH_TERMINAL, actor=access.viewer, agent=agent, summary=agent.name)
+    audit.record_once_a_minute(Action.ATTACH_TERMINAL, actor=access.viewer, agent=agent, summary=agent.name)

@@ -14,7 +14,7 @@ from agents.operations.errors import Conflict, NotFound, Refused
 from agents.operations.launch import request_launch
 from agents.operations.lifecycle import request_cancel, request_eject
 from agents.operations.permissions import POLICY, Action, Role
-from agents.operations.terminals import get_terminal
+from agents.operations.terminals import get_terminal, record_attach
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -120,3 +120,11 @@ def test_an_agent_that_has_ended_cannot_be_ejected(alice: User) -> None:
     agent = factories.agent(alice, state="ended")
     with pytest.raises(Conflict, match="ended already"):
         request_eject(alice, agent.key)
+
+
+def test_looking_in_again_and_again_fills_no_disk(alice: User) -> None:
+    first, second = factories.agent(alice), factories.agent(alice)
+    for agent in (first, first, second, first):
+        record_attach(alice, get_terminal(alice, agent.key))
+    seen = AuditEvent.objects.filter(action=Action.ATTACH_TERMINAL, outcome=AuditEvent.Outcome.DONE)
+    assert sorted(seen.values_list("agent_key", flat=True)) == sorted([first.key, second.key])

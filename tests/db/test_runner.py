@@ -258,6 +258,7 @@ def test_the_gateway_tells_of_the_engine(world: World) -> None:
     assert (status.engine, status.message) == (False, "The engine is away.")
 
 
+@pytest.mark.django_db
 @pytest.mark.usefixtures("gate")
 def test_secrets_are_not_replaced_by_a_second_caller(world: World) -> None:
     operation = uuid.uuid4()
