@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 MOST_DESCRIPTORS: Final = 2
 MOST_RUNNERS: Final = 4  # one speaks; another may be starting while the old one ends
 MOST_UNREAD: Final = 256  # resizes while no runner listens; only the last of each agent counts
+MOST_RESIZES: Final = 2  # of one agent that wait for a slow runner
 
 
 class Feed:
@@ -40,7 +41,7 @@ class Feed:
         """Tell the runner. Without one, the last resize of each agent waits; that a stream ended, `hello` shows."""
         message = protocol.encode_message(event)
         if self._listening is not None:
-            self._listening.send(message)
+            self._listening.send(message, resizes=event["agent"] if event["event"] == "resize" else "")
         elif event["event"] == "resize" and len(self._unread) < MOST_UNREAD:
             self._unread[event["event"], event["agent"]] = message
 
@@ -81,17 +82,24 @@ class Runner:
         self._connection = connection
         self._feed = feed
         self._loop = asyncio.get_running_loop()
-        self._unsent: list[bytes] = []
+        self._unsent: list[tuple[str, bytes]] = []  # with the agent of a resize
         connection.setblocking(False)
         self._loop.add_reader(connection.fileno(), self._readable)
 
-    def send(self, message: bytes) -> None:
-        """Queue a message. A runner that reads nothing is dropped before the queue grows large."""
+    def send(self, message: bytes, *, resizes: str = "") -> None:
+        """Queue a message. A runner that reads nothing is dropped before the queue grows large.
+
+        Of the resizes of one agent (`resizes`) only the last two wait: somebody who pulls at a window all the time
+        must not cut everybody off. Two, because the program draws anew between them.
+        """
+        waiting = [at for at, (agent, _) in enumerate(self._unsent) if resizes and agent == resizes]
+        if len(waiting) >= MOST_RESIZES:
+            del self._unsent[waiting[0]]
         if len(self._unsent) >= MOST_UNREAD:
             log.warning("the runner takes no events, its connection is closed")
             self.close()
             return
-        self._unsent.append(message)
+        self._unsent.append((resizes, message))
         if len(self._unsent) == 1:
             self._write()
 
@@ -99,7 +107,7 @@ class Runner:
         self._loop.remove_writer(self._connection.fileno())
         while self._unsent:
             try:
-                self._connection.send(self._unsent[0])
+                self._connection.send(self._unsent[0][1])
             except BlockingIOError:
                 self._loop.add_writer(self._connection.fileno(), self._write)
                 return

@@ -17,6 +17,7 @@ from agents.terminals.viewer import CREDIT, Viewer
 log = logging.getLogger(__name__)
 
 MOST_CONNECTIONS: Final = 1024
+MOST_OF_ONE: Final = 64  # windows of one person: nobody takes the places of all others
 ATTACH_WITHIN: Final = 10.0  # seconds
 MOST_UNSENT: Final = CREDIT + 1024 * 1024  # frames are bounded by credit; controls of a dead peer are not
 
@@ -32,6 +33,11 @@ class ViewerConnection(asyncio.Protocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._viewer: Viewer | None = None
         self._pump: Pump | None = None
+
+    @property
+    def viewer_name(self) -> str:
+        """Who looks, once that is known."""
+        return "" if self._viewer is None else self._viewer.name
 
     # ── What a Viewer needs of it ────────────────────────────────────────────────────────────────
 
@@ -102,6 +108,8 @@ class ViewerConnection(asyncio.Protocol):
         if isinstance(frame, bytes):
             raise ProtocolError("bytes before attach")
         wanted = protocol.attach_of(frame)
+        if sum(one.viewer_name == wanted.viewer for one in self._open) >= MOST_OF_ONE:
+            raise ProtocolError(f"{MOST_OF_ONE} windows of yours are open already")
         if self._deadline is not None:
             self._deadline.cancel()
         self._viewer = Viewer(name=wanted.viewer, size=wanted.size, connection=self)

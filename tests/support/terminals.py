@@ -82,7 +82,14 @@ class Window:
     """A viewer's connection. `output` is what the screen was sent since the last `ready`; `controls` all of them."""
 
     def __init__(
-        self, path: str, *, agent: str = AGENT, rows: int = 24, columns: int = 80, acknowledge: bool = True
+        self,
+        path: str,
+        *,
+        agent: str = AGENT,
+        viewer: str = "alice",
+        rows: int = 24,
+        columns: int = 80,
+        acknowledge: bool = True,
     ) -> None:
         self.output = bytearray()
         self.received = 0
@@ -92,7 +99,7 @@ class Window:
         self._decoder = FrameDecoder()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.connect(path)
-        self.control(attach=agent, viewer="alice", rows=rows, columns=columns)
+        self.control(attach=agent, viewer=viewer, rows=rows, columns=columns)
 
     def control(self, **fields: Any) -> None:
         self._socket.sendall(control_frame(fields))

@@ -15,6 +15,7 @@ import pytest
 
 from agents.engine.feed_client import FeedClient, FeedLost
 from agents.terminals import protocol
+from agents.terminals.server import MOST_OF_ONE
 from agents.terminals.viewer import CREDIT
 from tests.support.terminals import AGENT, TerminalsProcess
 
@@ -184,6 +185,33 @@ def test_the_runner_may_come_and_go(terminals: TerminalsProcess, feed: FeedClien
     program.sendall(b"still here")
     window.read_until(b"still here")
     runner.close()
+
+
+def test_pulling_at_a_window_all_the_time_cuts_nobody_off(
+    terminals: TerminalsProcess, feed: FeedClient, tty: Tty
+) -> None:
+    """The runner is slow: it reads none of 5,000 resizes until the last one was made."""
+    feed.push(AGENT, tty[1], 24, 80)
+    window = terminals.window(rows=30, columns=90)
+    window.wait_for(ready=True)
+    for rows in range(5000):
+        window.control(resize=[100 + rows % 2, 90])
+    window.control(resize=[77, 90])
+    window.type(b"x")
+    assert tty[0].recv(1) == b"x", "all of them were looked at"
+    assert any(event["rows"] == 77 for event in feed.events())
+    feed.drop(AGENT, "the connection still stands")
+    window.wait_for(ended="the connection still stands")
+
+
+def test_one_person_does_not_take_all_places(terminals: TerminalsProcess) -> None:
+    keys = [f"{number:032x}" for number in range(MOST_OF_ONE)]
+    for window in [terminals.window(agent=key) for key in keys]:
+        window.wait_for(ready=True)
+    one_more = terminals.window(agent="f" * 32)
+    one_more.wait_for(refused=f"{MOST_OF_ONE} windows of yours are open already")
+    one_more.wait_closed()
+    terminals.window(agent="f" * 32, viewer="bob").wait_for(ready=True)
 
 
 def test_after_a_restart_the_runner_brings_the_streams_again(
