@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from agents.terminals import protocol
-from agents.terminals.hub import Hub
+from agents.terminals.hub import MOST_PUMPS, Hub
 from agents.terminals.protocol import ProtocolError
 from agents.terminals.ring import LIMIT
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 MOST_DESCRIPTORS: Final = 2
 MOST_RUNNERS: Final = 4  # one speaks; another may be starting while the old one ends
-MOST_UNREAD: Final = 256  # resizes while no runner listens; only the last of each agent counts
+MOST_UNREAD: Final = 2048  # events that a runner has not taken yet
 MOST_RESIZES: Final = 2  # of one agent that wait for a slow runner
 
 
@@ -33,25 +33,39 @@ class Feed:
         self._listener = listener
         self._runners: list[Runner] = []
         self._listening: Runner | None = None
-        self._unread: dict[tuple[str, str], bytes] = {}
+        self._resized: dict[str, bytes] = {}  # the last one of each agent
         listener.setblocking(False)
         self._loop.add_reader(listener.fileno(), self._accept)
 
     def emit(self, event: Mapping[str, Any]) -> None:
-        """Tell the runner. Without one, the last resize of each agent waits; that a stream ended, `hello` shows."""
+        """Tell the runner.
+
+        The last resize of each agent is kept for the next runner: nobody knows whether the one that just went away
+        had read it. That a stream ended, `hello` shows.
+        """
         message = protocol.encode_message(event)
+        resizes = event["agent"] if event["event"] == "resize" else ""
+        if resizes:
+            self._resized.pop(resizes, None)
+            self._resized[resizes] = message
+            if len(self._resized) > MOST_PUMPS:
+                del self._resized[next(iter(self._resized))]
         if self._listening is not None:
-            self._listening.send(message, resizes=event["agent"] if event["event"] == "resize" else "")
-        elif event["event"] == "resize" and len(self._unread) < MOST_UNREAD:
-            self._unread[event["event"], event["agent"]] = message
+            self._listening.send(message, resizes=resizes)
 
     def greet(self, runner: Runner) -> None:
         """`runner` said hello: it speaks for the engine from now on."""
         self._listening = runner
-        runner.send(protocol.encode_message({"event": "streams", "agents": self.hub.live()}))
-        for message in self._unread.values():
-            runner.send(message)
-        self._unread.clear()
+        live = self.hub.live()
+        runner.send(protocol.encode_message({"event": "streams", "agents": live}))
+        for agent in live:
+            if agent in self._resized:
+                runner.send(self._resized[agent], resizes=agent)
+
+    def drop(self, agent: str, reason: str) -> None:
+        """The agent is gone."""
+        self._resized.pop(agent, None)
+        self.hub.drop(agent, reason)
 
     def forget(self, runner: Runner) -> None:
         """`runner` is gone; pumps and windows go on without one."""
@@ -149,7 +163,7 @@ class Runner:
                 history = _read_history(descriptors[1]) if len(descriptors) > 1 else b""
                 self._feed.hub.stream(key, _take_stream(descriptors), size=size, history=history)
             case {"op": "drop", "agent": agent, "reason": reason} if len(message) == 3:
-                self._feed.hub.drop(protocol.agent_of(agent), protocol.reason_of(reason))
+                self._feed.drop(protocol.agent_of(agent), protocol.reason_of(reason))
             case _:
                 raise ProtocolError("not a message of the feed")
 
