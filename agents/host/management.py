@@ -41,7 +41,7 @@ class Django:
         try:
             with subprocess.Popen(
                 self.argv(*words, user=user), env=self.env(), cwd=self.release, stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
             ) as process:  # fmt: skip
                 for line in process.stdout or ():
                     log.feed(line.encode())

@@ -13,6 +13,8 @@ from pathlib import Path
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SLOW_SECONDS = 2.0
+SETPRIV = "/usr/bin/setpriv"
+_WITH_UMASK = ("/bin/sh", "-c")
 
 # What a download may need to know of this machine; nothing else of root's environment reaches another account.
 CA_ENV = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
@@ -123,11 +125,20 @@ def attempt(
             text=True,
             errors="replace",
             check=False,
+            start_new_session=drops_root(argv),
         )
     except FileNotFoundError as error:
         raise HostError(f"{argv[0]} is not installed.") from error
     except subprocess.TimeoutExpired as error:
         raise HostError(f"{argv[0]} did not end within {timeout:.0f} s: {' '.join(argv)}") from error
+
+
+def drops_root(argv: Sequence[str]) -> bool:
+    """Whether `argv` (as `as_user` makes it) runs as another account: then it gets a session of its own.
+
+    In the session of root's terminal it could open that as /dev/tty and, with TIOCSTI, type what root's shell runs.
+    """
+    return SETPRIV in argv[: len(_WITH_UMASK) + 3]
 
 
 def as_user(user: str, argv: Sequence[str], *, umask: int | None = None, group: str = "") -> list[str]:
@@ -136,7 +147,7 @@ def as_user(user: str, argv: Sequence[str], *, umask: int | None = None, group: 
     `group` is its primary group where that has another name than the account.
     """
     command = [
-        "/usr/bin/setpriv",
+        SETPRIV,
         f"--reuid={user}",
         f"--regid={group or user}",
         "--init-groups",
@@ -148,4 +159,4 @@ def as_user(user: str, argv: Sequence[str], *, umask: int | None = None, group: 
     ]
     if umask is None:
         return command
-    return ["/bin/sh", "-c", f'umask {umask:03o} && exec "$@"', "sh", *command]
+    return [*_WITH_UMASK, f'umask {umask:03o} && exec "$@"', "sh", *command]
