@@ -7,10 +7,20 @@ import re
 import uuid
 
 from django.db import transaction
+from django.utils import timezone
 
 from agents.engine.errors import EngineError
 from agents.engine.types import LABEL_AGENT, ContainerInfo
-from agents.models import LIVE_STATES, OPEN_STATES, Agent, AgentState, AuditEvent, Operation, OperationKind
+from agents.models import (
+    LIVE_STATES,
+    OPEN_STATES,
+    Agent,
+    AgentState,
+    AuditEvent,
+    Operation,
+    OperationKind,
+    OperationState,
+)
 from agents.operations import audit, cleanup
 from agents.operations.ejecting import queue_again
 from agents.operations.engines import Engines
@@ -87,9 +97,20 @@ def _fail_lost_launch(agent: Agent, *, engines: Engines, streams: StreamSink) ->
 def _move(agent: Agent, to: str, reason: str) -> None:
     try:
         with transaction.atomic(durable=True):
-            move_agent(agent, to, actor=None, reason=reason)
+            move_agent(agent, to, actor=None, operation=_note(agent), reason=reason)
     except Conflict:  # a worker was faster
         logger.info("agent %s: moved by somebody else meanwhile", agent.key)
+
+
+def _note(agent: Agent) -> Operation:
+    """The row that says that this was done without anybody asking; inside the caller's transaction.
+
+    Only what changed something gets one: a look that finds all in order happens each minute.
+    """
+    now = timezone.now()
+    return Operation.objects.create(
+        kind=OperationKind.RECONCILE, agent=agent, state=OperationState.SUCCEEDED, started_at=now, finished_at=now
+    )
 
 
 def _remove_leftovers(
@@ -126,7 +147,8 @@ def _remove_leftover(key: str, *, engines: Engines) -> None:
     if not left:
         with transaction.atomic(durable=True):
             agent = Agent.objects.filter(key=key).first()
-            audit.record("leftovers.remove", actor=None, agent=agent, summary=f"agent {key}")
+            note = _note(agent) if agent else None
+            audit.record("leftovers.remove", actor=None, agent=agent, operation=note, summary=f"agent {key}")
 
 
 def _release_staging(staged: list[str], *, engines: Engines) -> None:

@@ -158,6 +158,10 @@ def shown_operations(rows: Iterable[Operation]) -> list[ShownOperation]:
 
 
 def latest_operation(agent: Agent, *, kind: str | None = None) -> Operation | None:
-    """The newest operation of an agent that the caller was allowed to see."""
-    rows = agent.operations.select_related("agent__owner", "requested_by").prefetch_related("steps")
+    """The newest operation of an agent that the caller was allowed to see; what nobody waited for is none of them."""
+    rows = (
+        agent.operations.exclude(kind=OperationKind.RECONCILE)
+        .select_related("agent__owner", "requested_by")
+        .prefetch_related("steps")
+    )
     return (rows.filter(kind=kind) if kind else rows).order_by("-created_at").first()

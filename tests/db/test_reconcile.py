@@ -53,7 +53,11 @@ def test_a_container_that_ended(world: World, alice: User, exit_code: int, *, oo
     assert says in agent.end_reason
     assert world.streams.dropped[agent.key] == agent.end_reason
     assert world.objects() == NOTHING
-    assert AuditEvent.objects.filter(action="agent.ended", actor="system", agent_key=agent.key).exists()
+    row = Operation.objects.get(kind="reconcile", agent=agent, state="succeeded", requested_by=None)
+    event = AuditEvent.objects.get(action="agent.ended", actor="system", agent_key=agent.key)
+    assert event.operation_id == row.id.hex
+    look(world)
+    assert Operation.objects.filter(kind="reconcile").count() == 1
 
 
 def test_a_container_that_was_removed(world: World, alice: User) -> None:
@@ -82,6 +86,7 @@ def test_leftovers_go(world: World, alice: User, state: str) -> None:
     look(world)
     assert world.objects() == NOTHING
     assert AuditEvent.objects.filter(action="leftovers.remove").count() == 1
+    assert Operation.objects.filter(kind="reconcile").count() == 1
 
 
 def forgotten(world: World, owner: User) -> None:

@@ -158,6 +158,14 @@ def test_an_operation_that_is_over_ends_the_asking(at_page: AtPage, alice: User)
     assert at_page(alice).get(f"/operations/{operation.pk}", headers=PART)["HX-Refresh"] == "true"
 
 
+def test_what_the_service_did_by_itself_does_not_hide_why_a_launch_failed(at_page: AtPage, alice: User) -> None:
+    launch = failed(alice)
+    Operation.objects.create(kind="reconcile", agent=launch.agent, state=OperationState.SUCCEEDED)
+    assert launch.agent is not None
+    assert launch.error in words(at_page(alice).get(f"/agents/{launch.agent.key}"))
+    assert "Failed at step 2" in words(at_page(alice).get(f"/agents/{launch.agent.key}"))
+
+
 def test_the_agent_s_page_loads_anew_when_the_state_changed(at_page: AtPage, alice: User) -> None:
     agent = factories.agent(alice)
     path = f"/agents/{agent.key}?part=head&seen="
