@@ -145,6 +145,15 @@ def change_password(user: User, *, new: str, old: str | None = None) -> None:
         audit.record(Action.CHANGE_OWN_PASSWORD, actor=user)
 
 
+def note_refused_login(username: str) -> None:
+    """Write down that somebody tried to log in in vain: the name only where there is such an account.
+
+    People type passwords into the wrong field.
+    """
+    known = User.objects.filter(username=username).exists()
+    audit.record_refusal("person.login", actor=username if known else "anonymous", summary="not let in")
+
+
 def mirror_links(links: Iterable[AccountLink]) -> int:
     """Make the HostAccount rows equal to the broker's links; returns how many rows changed."""
     wanted = {link.web_user: link for link in links}

@@ -30,6 +30,8 @@ def log_in(request: HttpRequest) -> HttpResponse:
         login(request, user)
         audit.record("person.login", actor=user)
         return redirect(safe_next(request))
+    if form.is_bound:
+        accounts.note_refused_login(request.POST.get("username", ""))
     context = {"form": form, "next": safe_next(request)}
     return render(request, "registration/login.html", context)
 

@@ -53,6 +53,15 @@ def test_a_wrong_password_and_a_wrong_name_read_the_same(client: Client, alice: 
     assert page_of(answer).field("password") == ""
 
 
+@pytest.mark.parametrize(("name", "actor"), [("alice", "alice"), ("my-password-by-mistake", "anonymous")])
+def test_a_refused_login_is_written_down(client: Client, alice: User, name: str, actor: str) -> None:
+    for _ in range(2):
+        client.post("/login", {"username": name, "password": "wrong"})
+    event = AuditEvent.objects.get(action="person.login", outcome="refused")  # once a minute is enough
+    assert event.actor == actor
+    assert "mistake" not in f"{event.summary}{event.detail}"
+
+
 def test_too_many_wrong_passwords_make_that_account_wait_and_no_other(client: Client, alice: User, bob: User) -> None:
     for _ in range(settings.AXES_FAILURE_LIMIT):
         answer = client.post("/login", {"username": "alice", "password": "wrong"})
