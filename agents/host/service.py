@@ -100,7 +100,8 @@ class Service:
     def _get_ready(self, supervisor: Supervisor) -> None:
         """What needs the running processes; then say that it is ready."""
         try:
-            self._django.follow("images")
+            with step("making the images ready"):
+                self._django.follow("images")
             first_admin.ensure(self._django, asked=self._account)
             with step("waiting for the first page"):
                 wait_for_page(self._settings)
