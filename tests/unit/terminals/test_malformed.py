@@ -13,6 +13,8 @@ from agents.engine.feed_client import FeedClient
 from agents.terminals import protocol
 from tests.support.terminals import AGENT, TerminalsProcess
 
+Tty = tuple[socket.socket, socket.socket]
+
 
 @pytest.mark.parametrize(
     "frame",
