@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from agents.broker import mountinfo, syscalls
@@ -21,6 +21,7 @@ _ENGINE_DATA = (
 )
 _PROGRAMS = {"dockerd", "containerd", "podman", "crio", "buildkitd", "lxd", "incusd", "rootlesskit"}
 _DATA_OPTIONS = ("--data-root", "--graph", "-g", "--root", "--exec-root")
+_CANNOT_HANG = frozenset({*FILE_SYSTEMS, "overlay", "zfs", "ext3", "devtmpfs"})
 _SOCKETS = {"docker.sock", "containerd.sock", "podman.sock", "crio.sock", "buildkitd.sock", "unix.socket"}
 
 
@@ -46,8 +47,7 @@ def trees(config: Config, entries: list[Entry], *, uid: int) -> list[Protected]:
     for path in _engines_data(uid):
         found.append(Protected(path=path, place=None, inode=None, reason=theirs, parents=False))
     socket = "it is the socket of a container engine"
-    sockets = [_tree(path, entries, socket, links=False) for path in _engine_sockets()]
-    # A user can bind any path in a mount namespace of their own: only what is really there counts.
+    sockets = [_tree(path, entries, socket, links=False) for path in _engine_sockets(entries, owners={0, uid})]
     return found + [each for each in sockets if each.inode is not None]
 
 
@@ -56,7 +56,7 @@ def _tree(path: str, entries: list[Entry], reason: str, *, links: bool = True) -
     place, inode = None, None
     covering = mountinfo.covering(entries, path)
     with contextlib.suppress(OSError, LookupError):
-        if covering is None or covering.fstype not in (*FILE_SYSTEMS, "overlay", "zfs", "ext3", "devtmpfs"):
+        if covering is None or covering.fstype not in _CANNOT_HANG:
             raise LookupError(path)
         resolve = syscalls.RESOLVE_NO_MAGICLINKS | (0 if links else syscalls.RESOLVE_NO_SYMLINKS)
         fd = syscalls.openat2(path, resolve=resolve)
@@ -99,15 +99,46 @@ def _engines_data(uid: int) -> Iterator[str]:
                     yield value
 
 
-def _engine_sockets() -> set[str]:
-    """Paths of bound engine sockets, in whatever network namespace an engine of root's runs."""
+def _engine_sockets(entries: list[Entry], *, owners: set[int]) -> Iterator[str]:
+    """Paths of engine sockets that belong to one of `owners`, in whatever network namespace an engine of root's runs.
+
+    Anybody can bind thousands of sockets with such names, anywhere, and any path in a mount namespace of their own:
+    only what is really there and matters for the request counts, and the rest has to cost next to nothing.
+    """
+    tops = {entry.point: entry for entry in entries}  # of those at one point the last is on top
+    for path in _bound_sockets():
+        if _top(tops, path).fstype in _CANNOT_HANG:
+            with contextlib.suppress(OSError):
+                fd = syscalls.openat2(path, resolve=syscalls.RESOLVE_NO_MAGICLINKS | syscalls.RESOLVE_NO_SYMLINKS)
+                try:
+                    owner = os.fstat(fd).st_uid
+                finally:
+                    os.close(fd)
+                if owner in owners:
+                    yield path
+
+
+def _top(tops: Mapping[str, Entry], path: str) -> Entry:
+    """The mount that `path` lies on, as mountinfo.covering says, for many paths."""
+    while path not in tops:
+        path = path.rpartition("/")[0] or "/"
+    return tops[path]
+
+
+def _bound_sockets() -> set[str]:
     found: set[str] = set()
-    for table in ("/proc/net/unix", *(f"/proc/{pid}/net/unix" for pid, _ in _engines(0))):
-        with contextlib.suppress(OSError), open(table, "rb") as file:
-            for line in file:
-                fields = line.decode(errors="surrogateescape").rstrip("\n").split(None, 7)
-                if len(fields) == 8 and fields[7].startswith("/") and os.path.basename(fields[7]) in _SOCKETS:
-                    found.add(fields[7])
+    namespaces: set[int] = set()
+    for pid in ("self", *(pid for pid, _ in _engines(0))):
+        with contextlib.suppress(OSError):
+            namespace = os.stat(f"/proc/{pid}/ns/net").st_ino
+            if namespace in namespaces:
+                continue
+            namespaces.add(namespace)
+            with open(f"/proc/{pid}/net/unix", "rb") as file:
+                for line in file:
+                    fields = line.decode(errors="surrogateescape").rstrip("\n").split(None, 7)
+                    if len(fields) == 8 and fields[7].startswith("/") and os.path.basename(fields[7]) in _SOCKETS:
+                        found.add(fields[7])
     return found
 
 

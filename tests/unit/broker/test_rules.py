@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import os
 import pathlib
+import socket
+import tempfile
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -241,3 +245,33 @@ def test_only_a_static_program_will_do_for_the_gate() -> None:
     assert not gate.is_static(b"#!/bin/sh\n" + b" " * 100)
     assert not gate.is_static(b"")
     assert not gate.is_static(b"\x7fELF\x02\x01" + b"\xff" * 60)
+
+
+@pytest.fixture
+def engine_socket() -> Iterator[str]:
+    with tempfile.TemporaryDirectory(prefix="jackin-") as place, socket.socket(socket.AF_UNIX) as bound:
+        path = f"{os.path.realpath(place)}/docker.sock"
+        bound.bind(path)
+        yield path
+
+
+def test_an_engines_socket_counts_for_root_and_for_its_owner_only(engine_socket: str) -> None:
+    """What others bind, by the thousand, neither refuses somebody's directory nor takes their time."""
+    entries, me = mountinfo.read(), os.getuid()
+    assert engine_socket in set(protected._engine_sockets(entries, owners={me}))
+    assert engine_socket not in set(protected._engine_sockets(entries, owners={me + 1}))
+
+
+def test_a_socket_behind_a_link_is_not_followed(tmp_path: pathlib.Path, engine_socket: str) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(os.path.dirname(engine_socket))
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(f"{link}/podman.sock")
+        found = set(protected._engine_sockets(mountinfo.read(), owners={os.getuid()}))
+    assert f"{link}/podman.sock" not in found
+
+
+@pytest.mark.parametrize("path", ["/", "/proc/self", "/dev/shm/x/y", "/home/alice", "/usr/bin/env"])
+def test_the_quick_look_for_a_mount_agrees_with_the_thorough_one(path: str) -> None:
+    entries = mountinfo.read()
+    assert protected._top({entry.point: entry for entry in entries}, path) == mountinfo.covering(entries, path)
