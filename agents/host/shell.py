@@ -59,14 +59,18 @@ def step(what: str) -> Iterator[None]:
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
+    failed = ""
     try:
         yield
+    except BaseException:
+        failed = "failed after "
+        raise
     finally:
         done.set()
         thread.join()
         took = time.monotonic() - began
         if took > SLOW_SECONDS:
-            say(f"  {what}: {'failed after ' if sys.exc_info()[0] else ''}{took:.1f} s")
+            say(f"  {what}: {failed}{took:.1f} s")
 
 
 def base_env() -> dict[str, str]:
