@@ -85,18 +85,28 @@ def _engines(uid: int) -> Iterator[tuple[str, list[str]]]:
 
 def _engines_data(uid: int) -> Iterator[str]:
     """Data directories named in the settings of the engines of `uid`."""
-    if uid == 0:
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            set_in_file = json.loads(Path("/etc/docker/daemon.json").read_bytes()).get("data-root")
-            if isinstance(set_in_file, str) and set_in_file.startswith("/"):
-                yield set_in_file
-    for _, words in _engines(uid):
-        for index, word in enumerate(words):
-            name, _, value = word.partition("=")
-            if name in _DATA_OPTIONS:
-                value = value or (words[index + 1] if index + 1 < len(words) else "")
-                if value.startswith("/") and value != "/":
-                    yield value
+    lines = [words for _, words in _engines(uid)]
+    named = [value for words in lines for value in _values(words, _DATA_OPTIONS)]
+    if uid == 0:  # of files only root's are read: a user's could be anything
+        files = [value for words in lines for value in _values(words, ("--config-file",))]
+        named += [root for file in ("/etc/docker/daemon.json", *files) if (root := _data_root(file))]
+    return iter([value for value in named if value.startswith("/") and value != "/"])
+
+
+def _values(words: list[str], options: tuple[str, ...]) -> Iterator[str]:
+    """What a command line says for one of `options`, as `--name value` or `--name=value`."""
+    for index, word in enumerate(words):
+        name, _, value = word.partition("=")
+        if name in options:
+            yield value or (words[index + 1] if index + 1 < len(words) else "")
+
+
+def _data_root(file: str) -> str:
+    """The data directory that a dockerd's settings file names, or an empty string."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        found = json.loads(Path(file).read_bytes()).get("data-root")
+        return found if isinstance(found, str) else ""
+    return ""
 
 
 def _engine_sockets(entries: list[Entry], *, owners: set[int]) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """A launch that fails at each named step, and an eject, leave the machine as it was: real engine, real broker."""
 
+# ruff: noqa: F811 fixtures are imported
 from __future__ import annotations
 
 import pathlib
@@ -20,14 +21,10 @@ from agents.operations.secret_store import SecretStore
 from agents.operations.workers import Workers
 from tests import factories
 from tests.db.doubles import RecordedStreams
-from tests.docker_live import broker_fixtures
+from tests.docker_live.broker_fixtures import ann, home, kit, system_group  # noqa: F401
 from tests.docker_live.broker_kit import Kit
 from tests.support.machine import Traces, same_traces
 from tests.support.service import Service
-
-# fixtures of another module, known here by their own names
-ann, engine, home = broker_fixtures.ann, broker_fixtures.engine, broker_fixtures.home
-kit, system_group = broker_fixtures.kit, broker_fixtures.system_group
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -275,3 +275,14 @@ def test_a_socket_behind_a_link_is_not_followed(tmp_path: pathlib.Path, engine_s
 def test_the_quick_look_for_a_mount_agrees_with_the_thorough_one(path: str) -> None:
     entries = mountinfo.read()
     assert protected._top({entry.point: entry for entry in entries}, path) == mountinfo.covering(entries, path)
+
+
+def test_an_engines_data_is_known_from_its_command_line_and_its_settings_file(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = tmp_path / "dockerd.json"
+    settings.write_text('{"data-root": "/srv/second"}')
+    lines = [["dockerd", "--data-root", "/srv/first"], ["dockerd", f"--config-file={settings}", ""]]
+    monkeypatch.setattr(protected, "_engines", lambda uid: enumerate(lines))
+    assert {"/srv/first", "/srv/second"} <= set(protected._engines_data(0))
+    assert set(protected._engines_data(1000)) == {"/srv/first"}, "no file that a user named is opened"
