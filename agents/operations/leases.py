@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import re
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
@@ -63,7 +64,7 @@ def is_alive(token: str) -> bool:
     """Whether the process that took the lease `token` still runs on this machine."""
     pid, _, rest = token.partition(".")
     started = rest.partition(".")[0]
-    return pid.isdigit() and started != "" and _started(int(pid)) == started
+    return re.fullmatch(r"[0-9]{1,10}", pid) is not None and started != "" and _started(int(pid)) == started
 
 
 def _free() -> list[Operation]:

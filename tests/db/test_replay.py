@@ -177,7 +177,7 @@ def test_a_heartbeat_keeps_a_lease(alice: User) -> None:
 def test_a_token_tells_whether_its_process_lives() -> None:
     assert leases.is_alive(leases.process_name() + ".abc")
     earlier = f"{os.getpid()}.1.abc"  # the same number, but another process
-    assert not any(leases.is_alive(token) for token in (DEAD, earlier, "", "1", "x.y.z"))
+    assert not any(leases.is_alive(token) for token in (DEAD, earlier, "", "1", "x.y.z", "².1", "9" * 5000 + ".1"))
 
 
 @pytest.mark.django_db(transaction=True)
