@@ -60,8 +60,9 @@ def _host(argv: Sequence[str], instance: Instance) -> int:
     arguments = parser.parse_args(argv)
     django = Django(settings.load(instance), TREE)
     if arguments.command == "link":
-        links.link(django, arguments.user, arguments.account)
+        said = links.link(django, arguments.user, arguments.account)
         print(f"{visible(arguments.user)} acts as {visible(arguments.account)} from now on")
+        print(said, end="")
     elif arguments.command == "unlink":
         links.unlink(django, arguments.user)
         print(f"{visible(arguments.user)} acts as nobody from now on")

@@ -26,10 +26,10 @@ def ask(instance: Instance, op: str, **arguments: Any) -> dict[str, Any]:
     return reply
 
 
-def link(django: Django, web_user: str, account: str) -> None:
-    """Link and mirror."""
+def link(django: Django, web_user: str, account: str) -> str:
+    """Link and mirror; returns what the mirroring said, names without a web account among it."""
     ask(django.settings.instance, "link", web_user=web_user, account=account)
-    django.manage("mirror_links")
+    return django.manage("mirror_links")
 
 
 def unlink(django: Django, web_user: str) -> None:

@@ -169,6 +169,12 @@ def mirror_links(links: Iterable[AccountLink]) -> int:
     return changed
 
 
+def without_account(links: Iterable[AccountLink]) -> list[str]:
+    """The names that are linked although nobody logs in under them: written wrong, or not added yet."""
+    linked = {link.web_user for link in links}
+    return sorted(linked - set(User.objects.filter(username__in=linked).values_list("username", flat=True)))
+
+
 def _mirror_one(user: User, link: AccountLink) -> int:
     linked_at = parse_datetime(link.linked_at) or timezone.now()
     values = {"account": link.account, "uid": link.uid, "how": link.how[:64], "linked_at": linked_at}

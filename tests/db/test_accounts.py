@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import io
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from django.test import RequestFactory
 from django.utils import timezone
 
 from agents.engine.types import AccountLink
+from agents.management.commands import mirror_links
 from agents.models import AuditEvent, HostAccount, User
 from agents.operations import accounts, login_delay
 from agents.operations.errors import Conflict, Invalid, NotFound, Refused
@@ -169,6 +171,17 @@ def test_links_are_mirrored(alice: User, bob: User) -> None:
     assert accounts.mirror_links([]) == 2
     assert not HostAccount.objects.exists()
     assert AuditEvent.objects.filter(action="account.unlink").count() == 2
+
+
+def test_a_link_for_a_name_that_nobody_has_is_remarked(alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    engines = SimpleNamespace(broker=SimpleNamespace(links=lambda: [link("alice", "al"), link("alcie", "al")]))
+    monkeypatch.setattr(mirror_links, "build_engines", lambda: engines)
+    out = io.StringIO()
+    call_command("mirror_links", stdout=out)
+    assert out.getvalue().splitlines() == [
+        "alcie is linked, but there is no web account of that name (yet)",
+        "2 linked, 1 changed",
+    ]
 
 
 def test_the_commands(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 from agents.engine.errors import EngineError
 from agents.operations import accounts
 from agents.operations.engines import build_engines
+from agents.operations.text import visible
 
 
 class Command(BaseCommand):
@@ -20,4 +21,6 @@ class Command(BaseCommand):
         except EngineError as error:
             raise CommandError(f"{error.message} {error.remedy}".strip()) from None
         changed = accounts.mirror_links(links)
+        for name in accounts.without_account(links):
+            self.stdout.write(f"{visible(name)} is linked, but there is no web account of that name (yet)")
         self.stdout.write(f"{len(links)} linked, {changed} changed")
