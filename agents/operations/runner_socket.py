@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 ACCOUNTS = ("root", "jackin-web", "jackin-run")
 AT_ONCE = 16
 PATIENCE = 5.0  # seconds for a request to arrive
+AFTER_FAILURE = 0.5
 
 
 def allowed_uids() -> frozenset[int]:
@@ -58,14 +59,13 @@ class SocketServer:
                 continue
             try:
                 connection, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(connection,), name="runner-request", daemon=True).start()
             except TimeoutError:
                 self._places.release()
-                continue
-            except OSError:
+            except (OSError, RuntimeError):  # no descriptor or no thread is free now; there will be again
                 self._places.release()
                 logger.exception("the runner's socket")
-                return
-            threading.Thread(target=self._serve, args=(connection,), name="runner-request", daemon=True).start()
+                self._stop.wait(AFTER_FAILURE)
 
     def _serve(self, connection: socket.socket) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pathlib
 import queue
@@ -256,6 +257,29 @@ def test_the_gateway_tells_of_the_engine(world: World) -> None:
     world.engine.errors["info"] = EngineUnreachable("The engine is away.")
     status = gateway.engine_status()
     assert (status.engine, status.message) == (False, "The engine is away.")
+
+
+class WithoutDescriptors:
+    """A listening socket for which the process has no descriptor left, the first time."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._listener = listener
+        self.failures = [OSError(errno.EMFILE, os.strerror(errno.EMFILE))]
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        if self.failures:
+            raise self.failures.pop()
+        return self._listener.accept()
+
+    def settimeout(self, seconds: float) -> None:
+        self._listener.settimeout(seconds)
+
+
+def test_a_moment_without_descriptors_is_not_the_end_of_the_socket(listener: socket.socket) -> None:
+    listening: Any = WithoutDescriptors(listener)
+    with serving(listening, lambda request: {"ok": True}):
+        gateway.wake()
+    assert not listening.failures
 
 
 @pytest.mark.django_db
