@@ -21,6 +21,6 @@ zstyle ':vcs_info:git:*' stagedstr '+'
 zstyle ':vcs_info:git:*' formats ' %F{magenta}%b%F{yellow}%u%c%f'
 zstyle ':vcs_info:git:*' actionformats ' %F{magenta}%b %F{red}%a%F{yellow}%u%c%f'
 add-zsh-hook precmd vcs_info
-PROMPT='%F{green}%m%f %F{blue}%(4~|…/%3~|%~)%f${vcs_info_msg_0_}%(?.. %F{red}%?%f) %# '
+PROMPT='%F{blue}%(4~|…/%3~|%~)%f${vcs_info_msg_0_}%(?.. %F{red}%?%f) %# '
 
 alias ls='ls --color=auto' ll='ls -lh --color=auto' la='ls -lah --color=auto' grep='grep --color=auto'
