@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import queue
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+
+from agents.engine.feed_client import FeedLost
 
 
 class Broken:
@@ -54,3 +57,38 @@ class RecordedStreams:
     def close(self) -> None:
         for key in list(self.held):
             self.drop(key, "closed")
+
+
+class MemoryFeed:
+    """A terminals process in memory: it can be taken away, and can tell events."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, bytes] = {}
+        self.dropped: list[str] = []
+        self.away = False
+        self.told: queue.Queue[Mapping[str, Any] | None] = queue.Queue()
+
+    def connect(self) -> None:
+        if self.away:
+            raise FeedLost("away")
+
+    def streams(self) -> set[str]:
+        return set(self.known)
+
+    def push(self, agent: str, sock: socket.socket, rows: int, columns: int, history: bytes = b"") -> None:
+        sock.close()
+        if self.away:
+            raise FeedLost("away")
+        self.known[agent] = history
+
+    def drop(self, agent: str, reason: str) -> None:
+        self.known.pop(agent, None)
+        self.dropped.append(agent)
+
+    def events(self) -> Iterator[Mapping[str, Any]]:
+        while (event := self.told.get()) is not None:
+            yield event
+        raise FeedLost("closed")
+
+    def close(self) -> None:
+        self.told.put(None)

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import os
 import pathlib
-import queue
 import socket
 import threading
 import uuid
@@ -18,7 +17,6 @@ import pytest
 from agents.broker import wire
 from agents.engine.errors import EngineUnreachable
 from agents.engine.fake import BANNER
-from agents.engine.feed_client import FeedLost
 from agents.engine.types import MountProblem, MountRequest
 from agents.models import Agent, HostAccount, User
 from agents.operations import gateway
@@ -31,42 +29,8 @@ from agents.operations.runner_socket import SocketServer, allowed_uids
 from agents.operations.streams import Streams
 from tests import factories
 from tests.db.conftest import INODE, NOTHING, World
+from tests.db.doubles import MemoryFeed
 from tests.db.test_replay import wait_for
-
-
-class MemoryFeed:
-    """A terminals process in memory: it can be taken away, and can tell events."""
-
-    def __init__(self) -> None:
-        self.known: dict[str, bytes] = {}
-        self.dropped: list[str] = []
-        self.away = False
-        self.told: queue.Queue[Mapping[str, Any] | None] = queue.Queue()
-
-    def connect(self) -> None:
-        if self.away:
-            raise FeedLost("away")
-
-    def streams(self) -> set[str]:
-        return set(self.known)
-
-    def push(self, agent: str, sock: socket.socket, rows: int, columns: int, history: bytes = b"") -> None:
-        sock.close()
-        if self.away:
-            raise FeedLost("away")
-        self.known[agent] = history
-
-    def drop(self, agent: str, reason: str) -> None:
-        self.known.pop(agent, None)
-        self.dropped.append(agent)
-
-    def events(self) -> Iterator[Mapping[str, Any]]:
-        while (event := self.told.get()) is not None:
-            yield event
-        raise FeedLost("closed")
-
-    def close(self) -> None:
-        self.told.put(None)
 
 
 @pytest.fixture
