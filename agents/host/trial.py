@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import re
 import tarfile
 import time
 import uuid
@@ -67,9 +68,8 @@ class Trials:
 
     def _answer(self, container: str, limit: float) -> Answer:
         while True:
-            output, _, code = self.output(container).rpartition(f"{END} ")
-            if code.strip().isdigit():
-                return Answer(code=int(code), output=output)
+            if (answer := ended(self.output(container))) is not None:
+                return answer
             if time.monotonic() > limit:
                 raise HostError("The trial container did not come to its end in time.")
             time.sleep(0.05)
@@ -94,6 +94,12 @@ class Trials:
         env = ["PATH=/bin"]
         labels = {LABEL: "1"}
         return {"Image": self.image, "Cmd": command, "Env": env, "Tty": tty, "Labels": labels, "HostConfig": host}
+
+
+def ended(output: str) -> Answer | None:
+    """The answer once the line of the end is among `output`; what came on stderr may stand before it or after it."""
+    found = re.search(rf"^{END} (\d+)\n", output, re.MULTILINE)
+    return found and Answer(code=int(found[1]), output=output[: found.start()] + output[found.end() :])
 
 
 @contextmanager
