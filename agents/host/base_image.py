@@ -22,7 +22,6 @@ PULL_SECONDS = 20.0
 CONSTRUCT, CONSTRUCT_TAG = "projectjackin/construct", "trixie"
 CONSTRUCT_SECONDS = 600.0
 BUILT_HERE = "jackin.content"  # a label, see agents/engine/types.py
-MIRROR = "http://deb.debian.org/debian"
 DEBOOTSTRAP_SECONDS = 1200.0
 
 
@@ -72,16 +71,14 @@ def pull(api: EngineApi) -> bool:
     return True
 
 
-def mirror() -> str:
-    """Where this host gets Debian from, if it is a Debian; else Debian's own name."""
+def mirror() -> str | None:
+    """Where this host gets Debian from; None where it is no Debian: debootstrap knows Debian's own mirror."""
     try:
         text = run(["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"])
     except HostError:
-        return MIRROR
-    for line in text.splitlines():
-        if re.fullmatch(r"https?://[A-Za-z0-9._:/-]+/debian/?", line.strip()):
-            return line.strip().rstrip("/")
-    return MIRROR
+        return None
+    lines = (line.strip().rstrip("/") for line in text.splitlines())
+    return next((line for line in lines if re.fullmatch(r"https?://[A-Za-z0-9._:/-]+/debian", line)), None)
 
 
 def bootstrap(api: EngineApi, instance: Instance) -> None:
@@ -90,7 +87,7 @@ def bootstrap(api: EngineApi, instance: Instance) -> None:
     tree = place / "root"
     try:
         run(
-            ["debootstrap", "--variant=minbase", SUITE, str(tree), mirror()],
+            ["debootstrap", "--variant=minbase", SUITE, str(tree), *filter(None, [mirror()])],
             env=base_env() | {"HOME": "/root"},
             timeout=DEBOOTSTRAP_SECONDS,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import urllib.parse
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -137,10 +138,11 @@ def agents_apart(api: EngineApi, trials: Trials) -> str:
 
 
 def dns(trials: Trials) -> str:
-    answer = trials.run("busybox timeout 10 busybox nslookup deb.debian.org")
+    name = urllib.parse.urlsplit(base_image.mirror() or "").hostname or "debian.org"
+    answer = trials.run(f"busybox timeout 10 busybox nslookup {name}")
     if answer.code:
         servers = ", ".join(str(found) for found in netns.resolvers(Path("/etc/resolv.conf").read_text()))
-        raise HostError(f"A container cannot resolve deb.debian.org (name servers: {servers}).")
+        raise HostError(f"A container cannot resolve {name} (name servers: {servers}).")
     return "names resolve in a container"
 
 
