@@ -25,6 +25,9 @@ POLL_SECONDS = 0.5
 LAST_LINES = 15
 MOST_LINE = 2000
 CPU_PERIOD = 100_000
+_UNTRUSTED = re.compile(
+    r"SELF_SIGNED_CERT|UNABLE_TO_(GET|VERIFY)|certificate verify failed|local issuer certificate", re.IGNORECASE
+)
 _RUNNING_IN = re.compile(r"^ ---> Running in ([0-9a-f]{12,64})$")
 
 
@@ -118,7 +121,7 @@ def _follow(
             last.append(str(chunk["error"]))
             raise BuildFailed(
                 f"The image {spec.tag} could not be built: {_tail(last)}",
-                remedy="The operation's log has the whole output.",
+                remedy=_remedy(last),
             )
         *lines, rest = _lines(rest + str(chunk.get("stream") or ""))
         for line in lines:
@@ -127,6 +130,13 @@ def _follow(
             if line:
                 last.append(line)
                 log(line)
+
+
+def _remedy(last: Iterable[str]) -> str:
+    """What to do next; npm, pip and curl each have words of their own for a certificate that they do not trust."""
+    if any(_UNTRUSTED.search(line) for line in last):
+        return "This network seems to inspect TLS: start the service with --extra-ca and the certificates it needs."
+    return "The operation's log has the whole output."
 
 
 def _lines(text: str) -> list[str]:

@@ -36,8 +36,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--eject", action="store_true", help="stop the agents too when the service is stopped")
     made.add_argument("--insecure-http", action="store_true", help="allow several web accounts without TLS")
     made.add_argument(
-        "--extra-ca", metavar="PATH", default=os.environ.get("JACKIN_EXTRA_CA", ""),
-        help="certificates (PEM) that this network needs, also inside agents (default: JACKIN_EXTRA_CA)",
+        "--extra-ca", metavar="PATH", default=settings.default_extra_ca(os.environ),
+        help="certificates (PEM) that this network needs, also inside agents "
+             "(default: JACKIN_EXTRA_CA, else NODE_EXTRA_CA_CERTS; empty: none)",
     )  # fmt: skip
     return made
 

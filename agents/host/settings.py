@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 
 from agents.host.instance import Instance
@@ -61,6 +62,15 @@ def secret_key(instance: Instance) -> str:
     except FileNotFoundError:
         write_private(file, (secrets.token_urlsafe(48) + "\n").encode())
         return file.read_text().strip()
+
+
+def default_extra_ca(env: Mapping[str, str]) -> str:
+    """The bundle that is meant when --extra-ca is not given.
+
+    NODE_EXTRA_CA_CERTS counts too: who set it has said that this network needs more certificates than usual, and npm
+    inside a build needs them as much as outside. An empty JACKIN_EXTRA_CA says: none.
+    """
+    return env.get("JACKIN_EXTRA_CA", env.get("NODE_EXTRA_CA_CERTS", ""))
 
 
 def keep_extra_ca(instance: Instance, source: str) -> bool:

@@ -81,3 +81,16 @@ def test_without_a_registry_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(base_image, "EngineApi", lambda path, timeout: engine)
     with pytest.raises(HostError, match="JACKIN_PUBLISHED_CONSTRUCT"):
         base_image.ensure_construct(engine)
+
+
+@pytest.mark.parametrize(
+    ("env", "meant"),
+    [
+        ({}, ""),
+        ({"NODE_EXTRA_CA_CERTS": "/n"}, "/n"),
+        ({"NODE_EXTRA_CA_CERTS": "/n", "JACKIN_EXTRA_CA": "/j"}, "/j"),
+        ({"NODE_EXTRA_CA_CERTS": "/n", "JACKIN_EXTRA_CA": ""}, ""),
+    ],
+)
+def test_which_certificates_are_meant(env: dict[str, str], meant: str) -> None:
+    assert settings.default_extra_ca(env) == meant
