@@ -45,7 +45,11 @@ def test_a_typed_prompt_writes_a_file(
     service: Service, page: Page, owner: Person, project: pathlib.Path, stand_in: str
 ) -> None:
     log_in(page, owner)
-    environment = f"ANTHROPIC_BASE_URL=http://{ALIAS}:{PORT}\nANTHROPIC_AUTH_TOKEN=not-a-real-token"
+    # the last line keeps its own background calls (updates, statistics) off the network: tests send nothing outside
+    environment = (
+        f"ANTHROPIC_BASE_URL=http://{ALIAS}:{PORT}\nANTHROPIC_AUTH_TOKEN=not-a-real-token\n"
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1"
+    )
     launch(page, project, runtime="claude", environment=environment)
     key = page.url.rsplit("/", 1)[-1]
     network = docker(service.instance, "network", "ls", "-q", "--filter", f"label=jackin.agent={key}").strip()
