@@ -47,7 +47,7 @@ def _traces() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def place() -> Iterator[Instance]:
+def place(turn: None) -> Iterator[Instance]:
     assert os.geteuid() == 0, "docker_live needs root"
     packages.ensure()
     users.ensure_users()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
 import os
 import pathlib
 import re
@@ -51,7 +52,15 @@ def remove_leftovers(service: Service) -> None:
 
 
 @pytest.fixture(scope="session")
-def service() -> Iterator[Service]:
+def turn() -> Iterator[None]:
+    """Two runs of live tests on one machine take turns: they share accounts, interfaces and the instance's name."""
+    with pathlib.Path("/run/lock/jackin-web-tests").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture(scope="session")
+def service(turn: None) -> Iterator[Service]:
     """The service, started once for all live tests with a database of its own; two people need --insecure-http."""
     found = make_service()
     forget_earlier_runs(found)
@@ -73,7 +82,7 @@ def service() -> Iterator[Service]:
 
 
 @pytest.fixture(scope="session")
-def engine_socket(request: pytest.FixtureRequest) -> str:
+def engine_socket(request: pytest.FixtureRequest, turn: None) -> str:
     """The real engine of the contract and of single parts: what JACKIN_TEST_ENGINE names, else the service's own."""
     named = os.environ.get("JACKIN_TEST_ENGINE")
     return named or str(request.getfixturevalue("service").instance.engine_socket)
