@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from agents.broker.gate import GATE_DIR, SECRETS_DIR
 from agents.engine.broker_client import BrokerClient
 from agents.engine.types import MountRequest, Staging
+from agents.host.children import bind, listeners
 from agents.host.instance import Instance
 from tests.support.machine import run
 
@@ -36,7 +37,7 @@ class Kit:
         self.client = BrokerClient(instance.broker_socket, guard=instance.guard_socket)
         self.log = instance.data / "broker.log"
         self._process: subprocess.Popen[bytes] | None = None
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener: socket.socket | None = None
 
     @property
     def pid(self) -> int:
@@ -45,9 +46,8 @@ class Kit:
 
     def start(self) -> None:
         """Start the broker on the socket that outlives it, as the supervisor does."""
-        if self._listener.getsockname() == "":
-            self._listener.bind(str(self.instance.broker_socket))
-            self._listener.listen(64)
+        if self._listener is None:
+            self._listener = bind(listeners(self.instance)["broker"])
         number = str(self._listener.fileno())
         env = {"PATH": os.environ["PATH"], "JACKIN_INSTANCE": self.instance.name, "JACKIN_FD_BROKER": number}
         with self.log.open("ab") as log:
@@ -72,7 +72,8 @@ class Kit:
         for launch in self.client.staged():
             self.client.release(launch)
         self.stop()
-        self._listener.close()
+        if self._listener is not None:
+            self._listener.close()
 
     def docker(self, *arguments: str, check: bool = True) -> str:
         return run("docker", "-H", f"unix://{self.engine}", *arguments, check=check)
