@@ -31,11 +31,12 @@ CAPABILITIES = (
 class Kit:
     """A running broker with its own data directory, its client, and the engine that binds what it stages."""
 
-    def __init__(self, instance: Instance, engine: str) -> None:
+    def __init__(self, instance: Instance, engine: str, *, apart: bool = False) -> None:
         self.instance = instance
         self.engine = engine
         self.client = BrokerClient(instance.broker_socket, guard=instance.guard_socket)
         self.log = instance.data / "broker.log"
+        self._apart = apart
         self._process: subprocess.Popen[bytes] | None = None
         self._listener: socket.socket | None = None
 
@@ -50,9 +51,10 @@ class Kit:
             self._listener = bind(listeners(self.instance)["broker"])
         number = str(self._listener.fileno())
         env = {"PATH": os.environ["PATH"], "JACKIN_INSTANCE": self.instance.name, "JACKIN_FD_BROKER": number}
+        apart = ["unshare", "--mount", "--propagation", "private"] if self._apart else []
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [os.environ.get("JACKIN_TEST_PYTHON", "/usr/bin/python3"), "-m", "agents.broker"],
+                [*apart, os.environ.get("JACKIN_TEST_PYTHON", "/usr/bin/python3"), "-m", "agents.broker"],
                 cwd=REPOSITORY,
                 env=env,
                 stderr=log,
@@ -75,6 +77,20 @@ class Kit:
         if self._listener is not None:
             self._listener.close()
 
+    def inside(self, *command: str) -> str:
+        """Run a command in the broker's own mount namespace."""
+        return run("nsenter", f"--mount=/proc/{self.pid}/ns/mnt", *command)
+
+    @contextlib.contextmanager
+    def instead(self, file: str, other: pathlib.Path) -> Iterator[None]:
+        """For a broker that is apart: it, and nobody else on the machine, finds `other` at the path `file`."""
+        assert self._apart
+        self.inside("mount", "--bind", str(other), file)
+        try:
+            yield
+        finally:
+            self.inside("umount", file)
+
     def docker(self, *arguments: str, check: bool = True) -> str:
         return run("docker", "-H", f"unix://{self.engine}", *arguments, check=check)
 
@@ -84,14 +100,18 @@ class Kit:
 
 
 @contextlib.contextmanager
-def running_broker(engine: str) -> Iterator[Kit]:
-    """A broker with a data directory of its own below /var/lib, with the modes that `serve` gives it."""
+def running_broker(engine: str, *, apart: bool = False) -> Iterator[Kit]:
+    """A broker with a data directory of its own below /var/lib, with the modes that `serve` gives it.
+
+    One that is `apart` has its own mount namespace: files of the system can be replaced for it alone, and what it
+    stages is seen by no engine.
+    """
     instance = Instance(name="bt" + secrets.token_hex(2))
     made = [(instance.data, 0o711), (instance.run_root, 0o750), (instance.stage, 0o700), (instance.keys, 0o700)]
     for path, mode in made:
         path.mkdir(mode=mode)
         path.chmod(mode)
-    kit = Kit(instance, engine)
+    kit = Kit(instance, engine, apart=apart)
     try:
         kit.start()
         yield kit
