@@ -23,7 +23,7 @@ from tests import factories
 from tests.db.doubles import RecordedStreams
 from tests.docker_live.broker_fixtures import ann, home, kit, system_group  # noqa: F401
 from tests.docker_live.broker_kit import Kit
-from tests.support.machine import Traces, same_traces
+from tests.support.machine import Traces, run, same_traces
 from tests.support.service import Service
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -129,6 +129,38 @@ def test_a_launch_that_fails_leaves_nothing(
     assert "failed on purpose" in done.error
     assert Agent.objects.get().state == "failed"
     assert world.streams.held == {}
+    same_traces(service.instance, before)
+
+
+class LosesMount:
+    """A broker of which a staged mount vanishes right after it was made, as when root unmounts it by hand."""
+
+    def __init__(self, target: Any, which: str) -> None:
+        self._target = target
+        self._which = which
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._target, name)
+
+    def stage(self, *args: Any) -> Any:
+        staging = self._target.stage(*args)
+        run(
+            "umount",
+            {"source": staging.mounts[0].staged, "gate": staging.gate, "secrets": staging.secrets}[self._which],
+        )
+        return staging
+
+
+@pytest.mark.parametrize("which", ["source", "gate", "secrets"])
+def test_a_staged_mount_that_vanishes_ends_the_launch(
+    service: Service, world: World, launched: Operation, which: str
+) -> None:
+    before = Traces.of(service.instance)
+    world.broker = LosesMount(world.broker, which)
+    done = world.work()
+    assert done.state == "failed", "an empty directory was bound in silence, and the agent runs on it"
+    assert done.failed_step in {"container", "verify"}, done.error
+    assert Agent.objects.get().state == "failed"
     same_traces(service.instance, before)
 
 
