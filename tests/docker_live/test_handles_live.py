@@ -10,10 +10,12 @@ import pwd
 import shutil
 import stat
 import subprocess
+import time
 from collections.abc import Iterator
 
 import pytest
 
+from agents.broker import owner
 from agents.host.instance import REMAP_BASE
 from tests.docker_live.broker_fixtures import ann, ben, folder, home, kit, make, system_group  # noqa: F401
 from tests.docker_live.broker_kit import Agent, Kit, request, running
@@ -243,6 +245,23 @@ def test_nobody_is_traced_by_a_host_user(kit: Kit, inside: Inside, ann: pwd.stru
         assert attach(own.pid) == "attached\n"  # her own can be
         for pid in (inside.agent.pid, kit.pid, os.getpid()):
             assert attach(pid) == "Operation not permitted\n"
+
+
+def test_the_brokers_child_that_became_a_user_is_not_traced_by_that_user(kit: Kit, ann: pwd.struct_passwd) -> None:
+    attach = _ATTACH.replace("sys.argv[1]", "number").replace("failed =", "number = sys.stdin.readline()\nfailed =", 1)
+    ids = {"user": ann.pw_uid, "group": ann.pw_gid, "extra_groups": []}
+    with subprocess.Popen(  # type: ignore[call-overload]
+        [handles.PYTHON, "-c", attach], stdin=subprocess.PIPE, stdout=subprocess.PIPE, **ids
+    ) as tracer:
+        ask, answer = tracer.stdin.fileno(), tracer.stdout.fileno()
+
+        def task() -> tuple[owner.Answer, int | None]:
+            os.write(ask, f"{os.getpid()}\n".encode())
+            return {"uid": os.getuid(), "said": os.read(answer, 100).decode()}, None
+
+        until = time.monotonic() + 10
+        with owner.run_as(task, uid=ann.pw_uid, gid=ann.pw_gid, groups=[], until=until, keep=[ask, answer]) as found:
+            assert found[0] == {"uid": ann.pw_uid, "said": "Operation not permitted\n"}
 
 
 _LEAVE = r"""

@@ -123,8 +123,10 @@ def test_a_full_queue_is_waited_for_and_not_an_error(tmp_path: pathlib.Path) -> 
         listener.listen(0)
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as first:
             first.connect(where)
+            began = time.monotonic()
             with pytest.raises(TimeoutError):
-                wire.call(where, {}, timeout=0.2)
+                wire.call(where, {}, timeout=0.3)
+            assert time.monotonic() - began > 0.2  # it waited
             with concurrent.futures.ThreadPoolExecutor(1) as pool:
                 call = pool.submit(wire.call, where, {"a": 1}, timeout=10)
                 listener.accept()[0].close()
