@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from agents.host import addresses, base_image, guard, netns
+from agents.host import addresses, base_image, guard, netns, seccomp
 from agents.host.checks import Check
 from agents.host.engine_api import EngineApi
 from agents.host.instance import REMAP_BASE, REMAP_COUNT, Instance
@@ -32,6 +32,7 @@ def checks(instance: Instance, api: EngineApi, trials: Trials) -> list[Check]:
         "engine": (lambda: engine(api), "Install Docker 20.10 or newer (docker.io or docker-ce)."),
         "remapping": (lambda: remapping(trials), "The engine must run with --userns-remap; restart the service."),
         "capabilities": (lambda: capabilities(trials), "Something adds or removes capabilities of containers."),
+        "system calls": (lambda: system_calls(instance, api), "Restart the service; it makes its profile anew."),
         "limits": (lambda: resource_limits(trials), "The kernel or its cgroups do not enforce limits."),
         "firewall": (lambda: firewall(instance), "Another program rewrites the rules; see iptables-save."),
         "host not reachable": (lambda: host_unreachable(instance, trials), "Do not run agents; see iptables-save."),
@@ -47,7 +48,8 @@ def checks(instance: Instance, api: EngineApi, trials: Trials) -> list[Check]:
 
 def names() -> list[str]:
     """What cannot be tried without an engine."""
-    return ["remapping", "capabilities", "limits", "firewall", "host not reachable", "agents apart", "DNS", "images"]
+    first = ["remapping", "capabilities", "system calls", "limits"]
+    return [*first, "firewall", "host not reachable", "agents apart", "DNS", "images"]
 
 
 def engine(api: EngineApi) -> str:
@@ -73,6 +75,13 @@ def capabilities(trials: Trials) -> str:
     if found != {wanted}:
         raise HostError(f"A container has the capabilities {answer.output.split()}, wanted {wanted:016x}.")
     return f"{len(CAPABILITIES)}, as set"
+
+
+def system_calls(instance: Instance, api: EngineApi) -> str:
+    options = api.json("GET", "/info").get("SecurityOptions") or []
+    if f"name=seccomp,profile={seccomp.file(instance)}" not in options:
+        raise HostError(f"The engine filters system calls by another profile than ours: {options}")
+    return f"filtered; sockets of {', '.join(seccomp.FAMILIES)} only"
 
 
 def resource_limits(trials: Trials) -> str:

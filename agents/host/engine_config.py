@@ -47,8 +47,13 @@ def containerd_argv(instance: Instance) -> list[str]:
     return ["containerd", "--config", containerd_file(instance)]
 
 
-def dockerd_config(instance: Instance, *, addresses: Addresses, mtu: int, dns: tuple[str, ...]) -> dict[str, Any]:
-    """Everything in a file of ours: the host's /etc/docker/daemon.json belongs to another engine."""
+def dockerd_config(
+    instance: Instance, *, addresses: Addresses, mtu: int, dns: tuple[str, ...], seccomp: str = ""
+) -> dict[str, Any]:
+    """Everything in a file of ours: the host's /etc/docker/daemon.json belongs to another engine.
+
+    `seccomp` is the file of the profile for all containers and builds; without one it is the engine's own default.
+    """
     config: dict[str, Any] = {
         "hosts": [f"unix://{instance.engine_socket}"],
         "group": USER_RUN,
@@ -70,6 +75,8 @@ def dockerd_config(instance: Instance, *, addresses: Addresses, mtu: int, dns: t
     }
     if dns:
         config["dns"] = list(dns)
+    if seccomp:
+        config["seccomp-profile"] = seccomp
     return config
 
 
