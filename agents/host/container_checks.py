@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from agents.host import addresses, base_image, guard, netns, seccomp
+from agents.host import addresses, base_image, guard, resolvers, seccomp
 from agents.host.checks import Check
 from agents.host.engine_api import EngineApi
 from agents.host.instance import REMAP_BASE, REMAP_COUNT, Instance
@@ -39,7 +39,7 @@ def checks(instance: Instance, api: EngineApi, trials: Trials) -> list[Check]:
         "agents apart": (lambda: agents_apart(api, trials), "Do not run agents; see iptables-save in the namespace."),
         "DNS": (
             lambda: dns(trials),
-            "Give /etc/resolv.conf a name server other than the host itself.",
+            "Give /etc/resolv.conf a name server that answers; for one on the host itself see the service's dns.log.",
         ),
         "images": (lambda: images(api), "They are made at the next ./scripts/serve."),
     }
@@ -150,7 +150,7 @@ def dns(trials: Trials) -> str:
     name = urllib.parse.urlsplit(base_image.mirror() or "").hostname or "debian.org"
     answer = trials.run(f"busybox timeout 10 busybox nslookup {name}")
     if answer.code:
-        servers = ", ".join(str(found) for found in netns.resolvers(Path("/etc/resolv.conf").read_text()))
+        servers = ", ".join(str(found) for found in resolvers.resolvers(Path("/etc/resolv.conf").read_text()))
         raise HostError(f"A container cannot resolve {name} (name servers: {servers}).")
     return "names resolve in a container"
 
