@@ -93,15 +93,16 @@ TEMPLATES: list[dict[str, Any]] = [
 ]
 
 # ── Database ─────────────────────────────────────────────────────────────────────────────────────
+# cell_size_check: whoever has taken over the pages can write any bytes into the file, and the runner reads them.
 # IMMEDIATE: a transaction that reads and then writes takes its lock at once, instead of failing half way.
 DATABASES: dict[str, dict[str, Any]] = {
     "default": {
-        "ENGINE": "django.db.backends.sqlite3",
+        "ENGINE": "jackin_web.database",
         "NAME": env.str("JACKIN_DATABASE", default=str(BASE_DIR / "db.sqlite3")),
         "OPTIONS": {
             "timeout": 20,
             "transaction_mode": "IMMEDIATE",
-            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+            "init_command": "PRAGMA cell_size_check=ON; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
         },
     }
 }

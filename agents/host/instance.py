@@ -118,10 +118,6 @@ class Instance:
         return self.web / "db.sqlite3"
 
     @property
-    def static(self) -> Path:
-        return self.web / "static"
-
-    @property
     def engine_socket(self) -> Path:
         return self.run_root / "docker.sock"
 

@@ -21,6 +21,7 @@ from agents.host import (
     release,
     resolvers,
     settings,
+    static_files,
 )
 from agents.host.management import Django
 from agents.host.own_engine import OwnEngine
@@ -74,7 +75,8 @@ class Service:
             release.point(self._tree / "venv", place)
             dependencies.front_end(self._tree, self._instance, extra_ca=self._settings.extra_ca_file)
             release.make_current(self._tree, self._instance)
-            with step("preparing the database and the static files"):
+            with step("preparing the static files and the database"):
+                static_files.collect(self._tree, self._instance)
                 self._django.prepare()
             engine()
         base_image.ensure(self._engine.api, self._instance)

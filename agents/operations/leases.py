@@ -49,9 +49,9 @@ def _take(process: str) -> Operation | None:
             pk=found.pk, state=found.state, lease_owner=found.lease_owner, lease_until=found.lease_until
         )
         if same.update(**_terms(token), started_at=Coalesce(F("started_at"), timezone.now())):
-            return Operation.objects.select_related("agent__owner", "agent__agent_class", "requested_by").get(
-                pk=found.pk
-            )
+            rows = Operation.objects.select_related("agent__owner", "agent__agent_class", "requested_by")
+            # JSON is read where the work can fail of it: a forged value must not come back here for ever.
+            return rows.defer("request", "agent__agent_class__runtimes").get(pk=found.pk)
     return None
 
 
