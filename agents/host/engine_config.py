@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from agents.host import limits
 from agents.host.addresses import Addresses
 from agents.host.instance import USER_REMAP, USER_RUN, Instance
 
@@ -44,7 +45,8 @@ def containerd_toml(instance: Instance) -> str:
 
 
 def containerd_argv(instance: Instance) -> list[str]:
-    return ["containerd", "--config", containerd_file(instance)]
+    """What it starts makes the containers' user namespaces, with the limits that it has itself."""
+    return [*limits.engine_limits(), "containerd", "--config", containerd_file(instance)]
 
 
 def dockerd_config(

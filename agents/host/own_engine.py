@@ -108,7 +108,7 @@ class OwnEngine:
                 start_new_session=True,
             )  # fmt: skip
         child.returncode = 0  # from here on the pidfd is the handle; Popen must neither warn nor reap
-        # nsenter becomes dockerd by exec: the number stays.
+        # nsenter becomes dockerd, prlimit containerd, by exec: the number stays.
         return Found(pid=child.pid, pidfd=os.pidfd_open(child.pid), argv=tuple(argv))
 
     def _log(self, program: str) -> Path:
