@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -32,6 +33,7 @@ def main() -> int:
     listener.set_inheritable(False)
     os.umask(0o077)
     os.chdir("/")
+    _raise_open_files()
     syscalls.make_undumpable()
     syscalls.become_subreaper()
     mounts.clean_up(config)
@@ -41,6 +43,12 @@ def main() -> int:
     log.info("serving %s", config.data)
     server.run()
     return 0
+
+
+def _raise_open_files() -> None:
+    """Room for all connections and workers."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 if __name__ == "__main__":

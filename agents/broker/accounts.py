@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import fcntl
-import grp
 import json
 import os
-import pwd
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from agents.broker import names, ranges
 from agents.broker.config import Config
 from agents.broker.protocol import ACCOUNT, Refusal
 
@@ -54,17 +53,6 @@ def _lines(path: Path) -> list[str]:
         return []
 
 
-def subordinate(number: int, lines: Iterable[str]) -> bool:
-    """Whether `number` lies in a range of subuid(5) or subgid(5) lines."""
-    for line in lines:
-        fields = line.strip().split(":")
-        if len(fields) == 3 and fields[1].isdecimal() and fields[2].isdecimal():
-            first = int(fields[1])
-            if first <= number < first + int(fields[2]):
-                return True
-    return False
-
-
 def uid_min(lines: Iterable[str]) -> int:
     """The lowest uid of a person: UID_MIN of login.defs(5), but never below 1000."""
     for line in lines:
@@ -74,16 +62,21 @@ def uid_min(lines: Iterable[str]) -> int:
     return UID_MIN
 
 
-def resolve(account: str, config: Config) -> Identity:
-    """The account as it is now. May block (the user database may be remote): call it in a child.
+def resolve(account: str, config: Config, *, until: float) -> Identity:
+    """The account as it is now; the user database is asked until the time `until` (monotonic).
 
-    Raises Refusal `account-refused` for root, system accounts, nobody and ids that belong to containers.
+    Raises Refusal `account-refused` for root, system accounts, nobody and ids that belong to containers,
+    `ids-clash` while somebody else has ids of our containers, `name-service` when there is no answer in time.
     """
-    try:
-        entry = pwd.getpwnam(account)
-    except KeyError:
-        raise _refused(account, "there is no such account", "Check the name with: getent passwd") from None
-    uid, gid = entry.pw_uid, entry.pw_gid
+    ranges.check()
+    found = names.account(account, until=until)
+    if found is None:
+        raise _refused(account, "there is no such account", "Check the name with: getent passwd")
+    return _checked(account, found, config)
+
+
+def _checked(account: str, found: names.Account, config: Config) -> Identity:
+    uid = found.uid
     if uid == 0:
         raise _refused(account, "it is root")
     if uid == NOBODY or account == "nobody":
@@ -91,20 +84,24 @@ def resolve(account: str, config: Config) -> Identity:
     least = uid_min(_lines(Path("/etc/login.defs")))
     if uid < least:
         raise _refused(account, f"its uid {uid} is below {least}, as those of system accounts are")
-    if _container_id(uid, config) or subordinate(uid, _lines(Path("/etc/subuid"))):
-        raise _refused(account, f"its uid {uid} lies in a range of subordinate ids (/etc/subuid)")
+    if _container_id(uid, config) or any(each.holds(uid) for each in ranges.read(ranges.UIDS)):
+        raise _refused(account, f"its uid {uid} lies in a range of subordinate ids ({ranges.UIDS})")
     named = {line.strip() for line in _lines(config.groups_file)}
-    if reason := _group_refusal(gid, named, config):
+    taken = ranges.read(ranges.GIDS)
+    if reason := _group_refusal(found.gid, found.group, named=named, taken=taken, config=config):
         remedy = f"The administrator may allow the group by name in {config.groups_file}, or change it with usermod -g."
         raise _refused(account, f"its primary group {reason}", remedy)
-    others = sorted(set(os.getgrouplist(account, gid)) - {gid})
-    allowed = [(each, _group_name(each)) for each in others if not _group_refusal(each, named, config)]
+    allowed = [
+        (gid, name)
+        for gid, name in found.others
+        if not _group_refusal(gid, name, named=named, taken=taken, config=config)
+    ]
     return Identity(
         account=account,
         uid=uid,
-        gid=gid,
-        home=entry.pw_dir,
-        groups=tuple(others),
+        gid=found.gid,
+        home=found.home,
+        groups=tuple(gid for gid, _ in found.others),
         allowed=tuple(allowed[:MOST_GROUPS]),
     )
 
@@ -113,17 +110,9 @@ def _container_id(number: int, config: Config) -> bool:
     return config.base <= number < config.base + config.count
 
 
-def _group_name(gid: int) -> str:
-    try:
-        return grp.getgrgid(gid).gr_name
-    except KeyError:
-        return str(gid)
-
-
-def _group_refusal(gid: int, named: set[str], config: Config) -> str:
+def _group_refusal(gid: int, name: str, *, named: set[str], taken: Iterable[ranges.Range], config: Config) -> str:
     """Why agents do not get the group, or an empty string."""
-    name = _group_name(gid)
-    if gid == 0 or _container_id(gid, config) or subordinate(gid, _lines(Path("/etc/subgid"))):
+    if gid == 0 or _container_id(gid, config) or any(each.holds(gid) for each in taken):
         return f"{name} (gid {gid}) is never given to agents"
     if name in named:
         return ""
@@ -140,21 +129,17 @@ def linked(web_user: str, config: Config) -> dict[str, Any]:
     raise Refusal("not-linked", web_user=web_user)
 
 
-def identity(web_user: str, config: Config) -> Identity:
-    """The account linked to `web_user`, as it is now. Raises Refusal."""
+def identity(web_user: str, config: Config, *, until: float) -> Identity:
+    """The account linked to `web_user`, as it is now; asked as `resolve` asks. Raises Refusal."""
     link = linked(web_user, config)
     account = str(link["account"])
-    try:
-        entry = pwd.getpwnam(account)
-    except KeyError:
-        raise Refusal("account-changed", account=account, reason="it does not exist any more") from None
-    if entry.pw_uid != link["uid"]:
-        reason = f"its uid was {link['uid']} and is {entry.pw_uid} now"
-        raise Refusal("account-changed", account=account, reason=reason)
-    found = resolve(account, config)
+    ranges.check()
+    found = names.account(account, until=until)
+    if found is None:
+        raise Refusal("account-changed", account=account, reason="it does not exist any more")
     if found.uid != link["uid"]:
-        raise Refusal("account-changed", account=account, reason="its uid changed during the look-up")
-    return found
+        raise Refusal("account-changed", account=account, reason=f"its uid was {link['uid']} and is {found.uid} now")
+    return _checked(account, found, config)
 
 
 def read_links(config: Config) -> list[dict[str, Any]]:
@@ -170,11 +155,11 @@ def read_links(config: Config) -> list[dict[str, Any]]:
     return links
 
 
-def link(web_user: str, account: str, config: Config, *, how: str) -> dict[str, Any]:
+def link(web_user: str, account: str, config: Config, *, how: str, until: float) -> dict[str, Any]:
     """Link `web_user` to `account` (replacing an older link) and return the link. Raises Refusal."""
     if not ACCOUNT.fullmatch(account):
         raise _refused(account, "this is no name of an account")
-    found = resolve(account, config)
+    found = resolve(account, config, until=until)
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     made = {"web_user": web_user, "account": account, "uid": found.uid, "linked_at": now, "how": how}
     with _Locked(config):

@@ -9,7 +9,7 @@ import select
 import stat
 import time
 
-from agents.broker import counters, gate, mountinfo, mounts, record, syscalls
+from agents.broker import counters, gate, mountinfo, mounts, ranges, record, syscalls
 from agents.broker.config import Config
 from agents.broker.mountinfo import Entry
 from agents.broker.protocol import Refusal
@@ -32,9 +32,10 @@ _VOLUMES = re.compile(r".*/volumes/[0-9a-f]{64}/_data")  # anonymous ones, of an
 def admit(launch: str, *, pid: int, secrets: dict[str, str], config: Config) -> None:
     """Compare, lower the counters, hand over the secrets, open the gate, detach the staging.
 
-    Raises Refusal `mismatch`: then the gate stays shut and the staging stays.
+    Raises Refusal `mismatch` or `ids-clash`: then the gate stays shut and the staging stays.
     """
     staged = record.load(launch, config)
+    ranges.check()
     claude = config.base + config.claude
     try:
         pidfd = os.pidfd_open(pid)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import pwd
 from pathlib import Path
 
+from agents.broker import names
 from agents.host.instance import CLAUDE_UID, REMAP_BASE, REMAP_COUNT, USER_RUN, Instance
 
 CODE = Path(__file__).resolve().parents[2]  # the tree that this program runs from
@@ -36,9 +35,7 @@ class Config:
     @classmethod
     def from_instance(cls, instance: Instance) -> Config:
         """For the installed service; without the user jackin-run only root may call."""
-        peers = {0}
-        with contextlib.suppress(KeyError):
-            peers.add(pwd.getpwnam(USER_RUN).pw_uid)
+        runner = names.local_uid(USER_RUN)
         return cls(
             data=instance.data,
             stage=instance.stage.resolve(),  # as mountinfo names it
@@ -47,5 +44,5 @@ class Config:
             first_password_file=instance.first_password_file,
             code=instance.code,
             busybox=instance.busybox,
-            allowed_peers=frozenset(peers),
+            allowed_peers=frozenset({0} if runner is None else {0, runner}),
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import heapq
 import os
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,11 +15,11 @@ from agents.broker.protocol import MOST_COMPONENT, Refusal
 MOST_READ = 50_000  # entries looked at; a larger directory says that there is more
 
 
-def names(path: str, *, prefix: str, most: int, identity: Identity) -> dict[str, Any]:
+def names(path: str, *, prefix: str, most: int, identity: Identity, until: float) -> dict[str, Any]:
     """{path, names: at most `most` sorted names that begin with `prefix`, more: whether there are others}.
 
     Only directories (links to directories too), only names that are valid UTF-8 without control characters; hidden
-    ones only if the prefix begins with a dot. Raises Refusal.
+    ones only if the prefix begins with a dot. Raises Refusal, at the time `until` (monotonic) at the latest.
     """
     rules.check_text(path)
     plain = rules.plain(path)
@@ -33,7 +32,6 @@ def names(path: str, *, prefix: str, most: int, identity: Identity) -> dict[str,
         return _read(plain, prefix, most), None
 
     ids = {"uid": identity.uid, "gid": identity.gid, "groups": identity.groups}
-    until = time.monotonic() + owner.SECONDS
     try:
         with owner.run_as(task, until=until, **ids) as (answer, _):  # type: ignore[arg-type]
             if "errno" in answer:

@@ -12,7 +12,6 @@ import errno
 import logging
 import os
 import secrets
-import time
 from pathlib import Path
 from typing import Any
 
@@ -25,23 +24,23 @@ from agents.broker.record import Pin, Record
 
 log = logging.getLogger(__name__)
 
-SECONDS = 9.0  # for all sources of one request together
-
 _COMMON = syscalls.MS_NOSUID | syscalls.MS_NODEV
 _ATTRIBUTES = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
 
 
-def check(mounts: tuple[Mount, ...], identity: Identity, config: Config) -> list[dict[str, Any]]:
-    """One answer for each mount, in order: what was found, or why it is refused. Mounts nothing."""
+def check(mounts: tuple[Mount, ...], identity: Identity, config: Config, *, until: float) -> list[dict[str, Any]]:
+    """One answer for each mount, in order: what was found, or why it is refused. Mounts nothing.
+
+    All of them are looked at until the time `until` (monotonic) together.
+    """
     with contextlib.ExitStack() as stack:
-        found, refused = _look_at_all(mounts, identity, config, stack)
+        found, refused = _look_at_all(mounts, identity, config, stack, until)
         return [refused[n].reply() if n in refused else found[n].told() for n in range(len(mounts))]
 
 
 def _look_at_all(
-    mounts: tuple[Mount, ...], identity: Identity, config: Config, stack: contextlib.ExitStack
+    mounts: tuple[Mount, ...], identity: Identity, config: Config, stack: contextlib.ExitStack, until: float
 ) -> tuple[dict[int, Found], dict[int, Refusal]]:
-    until = time.monotonic() + SECONDS
     refused = rules.check_destinations(mounts)
     trees = protected.trees(config, mountinfo.read(), uid=identity.uid)
     found: dict[int, Found] = {}
@@ -55,9 +54,12 @@ def _look_at_all(
     return found, refused
 
 
-def stage(web_user: str, launch: str, mounts: tuple[Mount, ...], identity: Identity, config: Config) -> Record:
+def stage(
+    web_user: str, launch: str, mounts: tuple[Mount, ...], identity: Identity, config: Config, *, until: float
+) -> Record:
     """Open, map and mount everything for `launch`, or nothing. Raises Refusal with the mount's position.
 
+    The sources are looked at until the time `until` (monotonic); mounting them touches no file of theirs.
     The same request again returns the same staging; one that lost its mounts meanwhile is made anew.
     """
     old = record.find(launch, config)
@@ -68,7 +70,7 @@ def stage(web_user: str, launch: str, mounts: tuple[Mount, ...], identity: Ident
             return old
     release(launch, config)
     with contextlib.ExitStack() as stack:
-        found, refused = _look_at_all(mounts, identity, config, stack)
+        found, refused = _look_at_all(mounts, identity, config, stack, until)
         if refused:
             raise refused[min(refused)]
         try:

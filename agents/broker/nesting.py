@@ -23,7 +23,12 @@ def check(
         outer = _outer(index, mounts, found)
         if outer is not None and index not in refused:
             rest = os.path.relpath(mounts[index].destination, mounts[outer].destination)
-            if not _has_directory(found[outer], rest, identity, until):
+            try:
+                there = _has_directory(found[outer], rest, identity, until)
+            except Refusal as refusal:
+                refused[index] = refusal.at(index)
+                continue
+            if not there:
                 reason = f"it lies in {mounts[outer].destination}, and {found[outer].path} has no directory {rest}"
                 refused[index] = Refusal("destination-bad", path=mounts[index].destination, reason=reason).at(index)
     return refused

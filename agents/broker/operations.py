@@ -15,10 +15,13 @@ log = logging.getLogger(__name__)
 Reply = dict[str, Any]
 
 
-def perform(request: Request, config: Config) -> Reply:
-    """The reply to `request`. Never raises: what nobody expected becomes `internal`, its reason goes to the log."""
+def perform(request: Request, config: Config, *, until: float) -> Reply:
+    """The reply to `request`, which looks at accounts and paths until the time `until` (monotonic) at most.
+
+    Never raises: what nobody expected becomes `internal`, its reason goes to the log.
+    """
     try:
-        return HANDLERS[request.op](request, config)
+        return HANDLERS[request.op](request, config, until)
     except Refusal as refusal:
         log.info("%s %s: refused, %s", request.op, request.launch or request.web_user, refusal)
         return refusal.reply()
@@ -27,8 +30,8 @@ def perform(request: Request, config: Config) -> Reply:
         return Refusal("internal", what=request.op).reply()
 
 
-def _identity(request: Request, config: Config) -> Reply:
-    found = accounts.identity(request.web_user, config)
+def _identity(request: Request, config: Config, until: float) -> Reply:
+    found = accounts.identity(request.web_user, config, until=until)
     return {
         "ok": True,
         "account": found.account,
@@ -39,53 +42,53 @@ def _identity(request: Request, config: Config) -> Reply:
     }
 
 
-def _links(request: Request, config: Config) -> Reply:
+def _links(request: Request, config: Config, _until: float) -> Reply:
     return {"ok": True, "links": accounts.read_links(config)}
 
 
-def _link(request: Request, config: Config) -> Reply:
-    return {"ok": True, "link": accounts.link(request.web_user, request.account, config, how="root")}
+def _link(request: Request, config: Config, until: float) -> Reply:
+    return {"ok": True, "link": accounts.link(request.web_user, request.account, config, how="root", until=until)}
 
 
-def _unlink(request: Request, config: Config) -> Reply:
+def _unlink(request: Request, config: Config, _until: float) -> Reply:
     return {"ok": True, "removed": accounts.unlink(request.web_user, config)}
 
 
-def _check(request: Request, config: Config) -> Reply:
-    identity = accounts.identity(request.web_user, config)
-    return {"ok": True, "results": mounts.check(request.mounts, identity, config)}
+def _check(request: Request, config: Config, until: float) -> Reply:
+    identity = accounts.identity(request.web_user, config, until=until)
+    return {"ok": True, "results": mounts.check(request.mounts, identity, config, until=until)}
 
 
-def _list(request: Request, config: Config) -> Reply:
-    identity = accounts.identity(request.web_user, config)
-    return listing.names(request.path, prefix=request.prefix, most=request.most, identity=identity)
+def _list(request: Request, config: Config, until: float) -> Reply:
+    identity = accounts.identity(request.web_user, config, until=until)
+    return listing.names(request.path, prefix=request.prefix, most=request.most, identity=identity, until=until)
 
 
-def _stage(request: Request, config: Config) -> Reply:
-    identity = accounts.identity(request.web_user, config)
-    return mounts.stage(request.web_user, request.launch, request.mounts, identity, config).told()
+def _stage(request: Request, config: Config, until: float) -> Reply:
+    identity = accounts.identity(request.web_user, config, until=until)
+    return mounts.stage(request.web_user, request.launch, request.mounts, identity, config, until=until).told()
 
 
-def _admit(request: Request, config: Config) -> Reply:
+def _admit(request: Request, config: Config, _until: float) -> Reply:
     admit.admit(request.launch, pid=request.pid, secrets=dict(request.secrets), config=config)
     return {"ok": True}
 
 
-def _release(request: Request, config: Config) -> Reply:
+def _release(request: Request, config: Config, _until: float) -> Reply:
     mounts.release(request.launch, config)
     return {"ok": True}
 
 
-def _staged(request: Request, config: Config) -> Reply:
+def _staged(request: Request, config: Config, _until: float) -> Reply:
     return {"ok": True, "launches": record.staged(config)}
 
 
-def _forget_first_password(request: Request, config: Config) -> Reply:
+def _forget_first_password(request: Request, config: Config, _until: float) -> Reply:
     config.first_password_file.unlink(missing_ok=True)
     return {"ok": True}
 
 
-HANDLERS: Mapping[str, Callable[[Request, Config], Reply]] = {
+HANDLERS: Mapping[str, Callable[[Request, Config, float], Reply]] = {
     "identity": _identity,
     "links": _links,
     "link": _link,

@@ -1,4 +1,4 @@
-"""Work done as an account: a forked child that drops root for good, has a deadline, and answers over a socket."""
+"""Work done in a forked child: as an account, root dropped for good, or as root; with a deadline and one answer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from typing import Any
 
 from agents.broker import syscalls
 
-SECONDS = 3.0  # for one look at one path
+SECONDS = 3.0  # within which a request that looks is answered or refused
+SECONDS_TO_LOOK = 2.2  # of them; the rest is for ending a child and sending the answer, on a busy machine too
 MOST_ANSWER = 256 * 1024  # 200 names as JSON: up to 12 bytes for each 4 of them
 
 Answer = dict[str, Any]
@@ -38,13 +39,33 @@ def run_as(
     """Run `task` as uid, gid, groups in a child: no way back to root, no descriptor of ours but `keep`.
 
     Gives the task's answer and, where it gave one, a descriptor (closed afterwards). Raises Hangs at the time
-    `until` (monotonic) at the latest 3 s from now; a child that cannot be killed is left to the reaper.
+    `until` (monotonic); a child that cannot be killed is left to the reaper.
     """
-    until = min(until, time.monotonic() + SECONDS)
+
+    def begin() -> None:
+        _drop(uid=uid, gid=gid, groups=groups)
+
+    with _run(task, begin, until=until, keep=keep) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def run(task: Task, *, until: float) -> Iterator[tuple[Answer, int | None]]:
+    """The same as root, for what may hang although no file system of an account is touched."""
+    with _run(task, _settle, until=until) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def _run(
+    task: Task, begin: Callable[[], None], *, until: float, keep: Sequence[int] = ()
+) -> Iterator[tuple[Answer, int | None]]:
+    if time.monotonic() >= until:
+        raise Hangs
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     pid = os.fork()
     if pid == 0:
-        _child(task, theirs, uid=uid, gid=gid, groups=groups, keep=keep)
+        _child(task, begin, theirs, keep=keep)
     theirs.close()
     try:
         answer, fd = _answer(ours, until)
@@ -60,12 +81,12 @@ def run_as(
             os.close(fd)
 
 
-def _child(task: Task, sock: socket.socket, *, uid: int, gid: int, groups: Sequence[int], keep: Sequence[int]) -> None:
+def _child(task: Task, begin: Callable[[], None], sock: socket.socket, *, keep: Sequence[int]) -> None:
     status = 1
     try:
         close_all_but({sock.fileno(), *keep})
         try:
-            _drop(uid=uid, gid=gid, groups=groups)
+            begin()
             answer, fd = task()
         except Exception as error:  # told by the parent
             answer, fd = {"failed": f"{type(error).__name__}: {error}"}, None
@@ -88,13 +109,19 @@ def close_all_but(kept: set[int]) -> None:
     os.closerange(at, 2**31 - 1)
 
 
-def _drop(*, uid: int, gid: int, groups: Sequence[int]) -> None:
+def _settle() -> None:
+    """What every child does first."""
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     os.chdir("/")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     syscalls.make_undumpable()
+    syscalls.die_with_parent(signal.SIGKILL)
+
+
+def _drop(*, uid: int, gid: int, groups: Sequence[int]) -> None:
+    _settle()
     os.setgroups(list(groups))
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
@@ -157,7 +184,7 @@ def _end(pid: int) -> None:
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
-        if poll.poll(300):
+        if poll.poll(100):
             os.waitpid(pid, 0)
     finally:
         os.close(pidfd)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import grp
 import os
-import pwd
 import stat
+import time
 from collections.abc import Iterator
 from typing import Any
 
-from agents.broker import mountinfo, owner, protected, rules, syscalls
+from agents.broker import mountinfo, names, owner, protected, rules, syscalls
 from agents.broker.accounts import Identity
 from agents.broker.mountinfo import Entry
 from agents.broker.protocol import Mode, Mount, Refusal
@@ -48,21 +47,23 @@ class Found:
 def look(mount: Mount, identity: Identity, trees: list[protected.Protected], *, until: float) -> Iterator[Found]:
     """Open the source as its owner and check it; mounts below it are not looked at. Raises Refusal.
 
-    Nothing is mounted. Blocks for 3 s at most.
+    Nothing is mounted. Blocks until the time `until` (monotonic) at most.
     """
     source = rules.check_source_text(mount.source)
     _check_covering(source)
+    if time.monotonic() >= until:
+        raise Refusal("not-looked", path=source, seconds=int(owner.SECONDS))
     try:
         with _opened(source, mount.mode, identity, until) as (answer, fd):
             if fd is None:
-                raise _walk_refusal(source, identity, answer)
+                raise _walk_refusal(source, identity, answer, until)
             found, status = _pinned(source, fd)
             rules.check_refused_tree(found.path, asked=source)
             _check_owner_of_shared(found, status, identity)
             _check_protected(found, trees)
             if not stat.S_ISDIR(status.st_mode):
                 raise Refusal("not-a-directory", path=source, detail="")
-            _check_access(found, status, answer, identity)
+            _check_access(found, status, answer, identity, until)
             _check_allowed_groups(found, status, mount.mode, identity, until)
             yield found
     except owner.Hangs:
@@ -129,7 +130,7 @@ def _mode(path: str | int, status: os.stat_result) -> dict[str, Any]:
     return {"mode": stat.S_IMODE(status.st_mode), "acl": acl}
 
 
-def _walk_refusal(source: str, identity: Identity, answer: owner.Answer) -> Refusal:
+def _walk_refusal(source: str, identity: Identity, answer: owner.Answer, until: float) -> Refusal:
     number, at = answer["errno"], answer["at"]
     if number == errno.ENOENT:
         return Refusal("missing", path=source)
@@ -142,18 +143,18 @@ def _walk_refusal(source: str, identity: Identity, answer: owner.Answer) -> Refu
     if number in (errno.EACCES, errno.EPERM):
         reason = "a directory above it cannot be entered"
         if at:
-            reason = f"the directory {at['path']} cannot be entered by {identity.account} ({_whose(**at)})"
+            reason = f"the directory {at['path']} cannot be entered by {identity.account} ({_whose(until=until, **at)})"
         return Refusal("not-readable", path=source, account=identity.account, reason=reason)
     return Refusal("not-readable", path=source, account=identity.account, reason=os.strerror(number))
 
 
-def _whose(*, uid: int, gid: int, mode: int, acl: bool, path: str = "") -> str:
-    user, group = str(uid), str(gid)
-    with contextlib.suppress(KeyError):
-        user = pwd.getpwuid(uid).pw_name
-    with contextlib.suppress(KeyError):
-        group = grp.getgrgid(gid).gr_name
+def _whose(*, uid: int, gid: int, mode: int, acl: bool, until: float, path: str = "") -> str:
+    user, group = names.owners(uid=uid, gid=gid, until=until)
     return f"owner {user}, group {group}, mode {mode:04o}{', with an access list' if acl else ''}"
+
+
+def _whose_is(found: Found, status: os.stat_result, until: float) -> str:
+    return _whose(uid=status.st_uid, gid=status.st_gid, until=until, **_mode(f"/proc/self/fd/{found.fd}", status))
 
 
 def _pinned(source: str, fd: int) -> tuple[Found, os.stat_result]:
@@ -201,15 +202,15 @@ def _check_protected(found: Found, trees: list[protected.Protected]) -> None:
         raise Refusal("refused-source", path=found.source, reason=reason)
 
 
-def _check_access(found: Found, status: os.stat_result, answer: owner.Answer, identity: Identity) -> None:
+def _check_access(found: Found, status: os.stat_result, answer: owner.Answer, identity: Identity, until: float) -> None:
     if answer["read"]:
-        whose = _whose(uid=status.st_uid, gid=status.st_gid, **_mode(f"/proc/self/fd/{found.fd}", status))
+        whose = _whose_is(found, status, until)
         raise Refusal("not-readable", path=found.source, account=identity.account, reason=whose)
     if answer["write"] == errno.EROFS:
         reason = "its file system is mounted read-only"
         raise Refusal("not-writable", path=found.source, account=identity.account, reason=reason)
     if answer["write"]:
-        whose = _whose(uid=status.st_uid, gid=status.st_gid, **_mode(f"/proc/self/fd/{found.fd}", status))
+        whose = _whose_is(found, status, until)
         raise Refusal("not-writable", path=found.source, account=identity.account, reason=whose)
 
 
@@ -228,6 +229,5 @@ def _check_allowed_groups(found: Found, status: os.stat_result, mode: Mode, iden
     ):
         if answer["read"] or answer["write"]:
             code = "not-readable" if answer["read"] else "not-writable"
-            whose = _whose(uid=status.st_uid, gid=status.st_gid, **_mode(f"/proc/self/fd/{found.fd}", status))
-            reason = f"an agent does not get the group that allows it ({whose})"
+            reason = f"an agent does not get the group that allows it ({_whose_is(found, status, until)})"
             raise Refusal(code, path=found.source, account=identity.account, reason=reason)

@@ -25,8 +25,8 @@ DESTINATION_CODES = frozenset({"destination-refused", "destination-twice", "dest
 MODE_CODES = frozenset({"not-writable"})
 # These concern the person or the whole request, no single field.
 GENERAL_CODES = frozenset(
-    {"not-linked", "account-changed", "account-refused", "forbidden", "busy", "bad-request", "too-many"}
-    | {"conflict", "unknown-launch", "mismatch", "firewall", "internal"}
+    {"not-linked", "account-changed", "account-refused", "name-service", "ids-clash", "forbidden", "busy"}
+    | {"bad-request", "too-many", "conflict", "unknown-launch", "mismatch", "firewall", "internal"}
 )
 
 LAUNCH = re.compile(r"[0-9a-f]{32}")
@@ -207,3 +207,4 @@ OPERATIONS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "forget_first_password": ((), ()),
 }
 ONLY_ROOT = frozenset({"link", "unlink"})
+ACTS = frozenset({"stage", "admit", "release"})  # do more than look, and may take longer

@@ -14,14 +14,17 @@ from typing import Any
 
 from agents.broker import accounts, operations, record, wire
 from agents.broker.config import Config
-from agents.broker.protocol import ONLY_ROOT, Refusal, Request, parse
-from agents.broker.workers import SECONDS as SECONDS_TO_WORK
-from agents.broker.workers import Worker, Workers
+from agents.broker.owner import SECONDS, SECONDS_TO_LOOK
+from agents.broker.protocol import ACTS, ONLY_ROOT, Refusal, Request, parse
+from agents.broker.workers import SECONDS_TO_ACT, SECONDS_TO_ANSWER, Worker, Workers
 
 log = logging.getLogger(__name__)
 
 SECONDS_TO_TALK = 5.0  # for a client to send its request, or to take the reply
-MOST_CONNECTIONS = 128
+MOST_CONNECTIONS = 1024
+MOST_ACCEPTED = 64  # in one turn: requests that wait inside are not kept waiting by those that come
+TURN = 0.1  # how late a deadline may be seen
+_BUSY = wire.encode(Refusal("busy", what=f"{MOST_CONNECTIONS} requests are being answered").reply())
 _CREDENTIALS = struct.Struct("iII")
 
 
@@ -37,6 +40,15 @@ class Connection:
     worker: Worker | None = None
 
 
+@dataclasses.dataclass(kw_only=True, eq=False)
+class Job:
+    """A request that a worker has. `connection` is whom to answer: nobody any more once that is done."""
+
+    worker: Worker
+    connection: Connection | None
+    request: Request
+
+
 class Server:
     """Serves `listener` until `stop()`; keeps no state of its own beyond the running requests."""
 
@@ -47,6 +59,8 @@ class Server:
         self._connections: set[Connection] = set()
         self._selector = selectors.DefaultSelector()
         self._stopping = False
+        self._jobs: dict[int, Job] = {}  # by the worker's pid
+        self._next_look = 0.0
         self._wake, self._waker = socket.socketpair()
 
     def stop(self, *_: object) -> None:
@@ -75,6 +89,8 @@ class Server:
             self._waker.close()
 
     def _patience(self) -> float | None:
+        if (late := self._workers.next_deadline()) is not None:
+            return max(0.0, min(late - time.monotonic(), TURN))
         return 0.5 if self._workers.lingering or self._connections or self._workers.running else None
 
     def _handle(self, what: Any) -> None:
@@ -86,18 +102,30 @@ class Server:
         elif isinstance(what, Connection):
             self._talk(what)
         else:
-            self._worker_moved(*what)
+            self._worker_moved(what)
 
     def _accept(self) -> None:
-        try:
-            sock, _ = self._listener.accept()
-        except (BlockingIOError, ConnectionAbortedError):
-            return
+        for _ in range(MOST_ACCEPTED):
+            try:
+                sock, _ = self._listener.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as error:  # no descriptor is left: whoever waits is taken in later
+                log.warning("no connection can be taken: %s", error)
+                return
+            self._welcome(sock)
+
+    def _welcome(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         _, uid, _ = _CREDENTIALS.unpack(credentials)
-        if uid not in self._config.allowed_peers or len(self._connections) >= MOST_CONNECTIONS:
+        if uid not in self._config.allowed_peers:
             log.warning("refusing a connection of uid %d", uid)
+            sock.close()
+            return
+        if len(self._connections) >= MOST_CONNECTIONS:
+            with contextlib.suppress(OSError):
+                sock.send(_BUSY)  # it fits into the empty buffer, and is read although we close
             sock.close()
             return
         connection = Connection(sock=sock, uid=uid, until=time.monotonic() + SECONDS_TO_TALK)
@@ -147,8 +175,7 @@ class Server:
         except (OSError, ValueError, KeyError, TypeError):
             log.exception("a request could not be looked at")
             return self._answer(connection, wire.encode(Refusal("internal", what="reading its own files").reply()))
-        config = self._config
-        self._start(connection, request, share, lambda: operations.perform(request, config))
+        self._start(connection, request, share)
         return None
 
     def _request(self, connection: Connection) -> Request:
@@ -175,19 +202,26 @@ class Server:
             return f"{found.account}:launch" if found else "nobody:launch"
         if request.op in {"identity", "check", "list", "stage"}:
             return str(accounts.linked(request.web_user, self._config)["account"])
-        return "root:files"
+        return f"root:{request.op}"
 
-    def _start(self, connection: Connection | None, request: Request, share: str, task: Any) -> None:
-        worker = self._workers.start(task, share=share, launch=request.launch)
+    def _start(self, connection: Connection | None, request: Request, share: str) -> None:
+        config, until = self._config, time.monotonic() + SECONDS_TO_LOOK
+        seconds = SECONDS_TO_ACT if request.op in ACTS else SECONDS_TO_ANSWER
+
+        def task() -> dict[str, Any]:
+            return operations.perform(request, config, until=until)
+
+        worker = self._workers.start(task, share=share, launch=request.launch, seconds=seconds)
         if connection is not None:
             connection.worker = worker
-            connection.until = worker.until + SECONDS_TO_TALK
-        data = (worker, connection, request)
-        self._selector.register(worker.pipe, selectors.EVENT_READ, data)
-        self._selector.register(worker.pidfd, selectors.EVENT_READ, data)
+        job = Job(worker=worker, connection=connection, request=request)
+        self._jobs[worker.pid] = job
+        self._selector.register(worker.pipe, selectors.EVENT_READ, job)
+        self._selector.register(worker.pidfd, selectors.EVENT_READ, job)
 
-    def _worker_moved(self, worker: Worker, connection: Connection | None, request: Request) -> None:
-        if worker.pid not in self._workers.running:
+    def _worker_moved(self, job: Job) -> None:
+        worker = job.worker
+        if worker.pid not in self._jobs:
             return  # both of its descriptors were ready
         if self._workers.read(worker):
             self._forget(worker.pipe)
@@ -195,13 +229,17 @@ class Server:
             return
         self._forget(worker.pipe)
         self._forget(worker.pidfd)
-        late = time.monotonic() > worker.until
+        del self._jobs[worker.pid]
         if self._workers.end(worker):
-            reply = bytes(worker.reply)
-        else:
-            reply = wire.encode(_failure(request, late=late).reply())
-            if request.op == "stage":
-                self._clean_after(request)
+            self._finish(job, bytes(worker.reply))
+            return
+        self._finish(job, wire.encode(_failure(job.request, late=worker.late).reply()))
+        if job.request.op == "stage":
+            self._clean_after(job.request)
+
+    def _finish(self, job: Job, reply: bytes) -> None:
+        """Answer, once; nobody waits for what the broker asked of itself."""
+        connection, job.connection = job.connection, None
         if connection is not None:
             connection.worker = None
             self._answer(connection, reply)
@@ -212,9 +250,7 @@ class Server:
 
     def _clean_after(self, request: Request) -> None:
         """A worker died while it staged: remove what it had made."""
-        config = self._config
-        release = Request(op="release", launch=request.launch)
-        self._start(None, release, "nobody:launch", lambda: operations.perform(release, config))
+        self._start(None, Request(op="release", launch=request.launch), "nobody:launch")
 
     def _answer(self, connection: Connection, reply: bytes) -> None:
         connection.outgoing = reply
@@ -222,9 +258,14 @@ class Server:
         self._selector.register(connection.sock, selectors.EVENT_WRITE, connection)
 
     def _watch_clock(self) -> None:
-        self._workers.kill_late()
-        self._workers.reap()
         now = time.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + TURN / 2
+        for worker in self._workers.kill_late():  # it may hang in the kernel: its client does not wait for its end
+            job = self._jobs[worker.pid]
+            self._finish(job, wire.encode(_failure(job.request, late=True).reply()))
+        self._workers.reap()
         for connection in [each for each in self._connections if each.worker is None and now > each.until]:
             log.info("a client was too slow")
             self._close(connection)
@@ -238,5 +279,6 @@ class Server:
 
 def _failure(request: Request, *, late: bool) -> Refusal:
     if late:
-        return Refusal("timeout", path=request.path or "One of the directories", seconds=int(SECONDS_TO_WORK))
+        seconds = SECONDS_TO_ACT if request.op in ACTS else SECONDS
+        return Refusal("timeout", path=request.path or "One of the directories", seconds=int(seconds))
     return Refusal("internal", what=request.op)

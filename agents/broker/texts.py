@@ -19,6 +19,14 @@ TEXTS: Mapping[str, tuple[str, str]] = {
         "Ask the administrator to look at the account and to link it again, as root: manage.py host link",
     ),
     "account-refused": ("The Unix account {account} cannot be used for agents: {reason}.", "{remedy}"),
+    "name-service": (
+        "The name service of this machine did not say within {seconds} seconds who {account} is.",
+        "Try again; if it stays so, ask the administrator to look at: getent passwd {account}",
+    ),
+    "ids-clash": (
+        "{file} gives ids of the agents' containers to somebody else: {reason}.",
+        "No agent starts meanwhile. Ask the administrator to change that line, as root, so that {ours} is free.",
+    ),
     # the request
     "forbidden": ("Only root may do this.", "Run the command as root."),
     "busy": ("{what} at the moment.", "Try again in a few seconds."),
@@ -67,6 +75,10 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     "timeout": (
         "{path} did not answer within {seconds} seconds.",
         "Its file system may hang; choose another directory.",
+    ),
+    "not-looked": (
+        "{path} was not looked at: others of this request took {seconds} seconds.",
+        "See those first, then try again.",
     ),
     # the destination
     "destination-bad": (

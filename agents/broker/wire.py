@@ -96,9 +96,9 @@ def call(
     frame = encode(request, most=most_request)
     until = time.monotonic() + timeout
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        with _deadline(sock, until):
-            sock.connect(os.fspath(path))
-        with _deadline(sock, until):
+        _connect(sock, path, timeout)
+        # Who is refused at the door is answered before it has spoken; the answer is there although the door is shut.
+        with _deadline(sock, until), contextlib.suppress(BrokenPipeError, ConnectionResetError):
             sock.sendall(frame)
         data = bytearray()
         wanted = HEADER.size
@@ -111,6 +111,16 @@ def call(
             if len(data) >= HEADER.size:
                 wanted = HEADER.size + body_length(bytes(data[: HEADER.size]), most=MOST_REPLY)
         return decode(bytes(data[HEADER.size : wanted]))
+
+
+def _connect(sock: socket.socket, path: str | os.PathLike[str], seconds: float) -> None:
+    """Wait for a place in a full queue. A socket with Python's own timeout would not: it fails at once (EAGAIN)."""
+    limit = struct.pack("@ll", int(seconds), int(seconds % 1 * 1_000_000))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+    try:
+        sock.connect(os.fspath(path))
+    except BlockingIOError:
+        raise TimeoutError("too many others wait to be answered") from None
 
 
 @contextlib.contextmanager

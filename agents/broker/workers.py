@@ -16,9 +16,11 @@ from agents.broker.owner import close_all_but
 
 log = logging.getLogger(__name__)
 
-SECONDS = 14.0  # what a worker may take at most; the clients wait a little longer
+SECONDS_TO_ANSWER = 2.5  # looking, and ending a child that hangs: the answer is out within 3 s
+SECONDS_TO_ACT = 12.0  # to mount, to admit (the engine starts the program meanwhile) and to release
 MOST_PER_SHARE = 4
-MOST = 32
+MOST = 32  # running at a time, beside the first of each share
+MOST_PROCESSES = 256  # running and hanging: the end of all patience
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -31,6 +33,7 @@ class Worker:
     share: str
     launch: str
     until: float
+    late: bool = False
     reply: bytearray = dataclasses.field(default_factory=bytearray)
 
     def ended(self, *, wait: float = 0) -> bool:
@@ -48,18 +51,25 @@ class Workers:
         self.lingering: dict[int, str] = {}
 
     def refusal(self, *, share: str, launch: str) -> str:
-        """Why no worker may start now, as the beginning of a sentence, or an empty string."""
-        shares = [worker.share for worker in self.running.values()] + list(self.lingering.values())
-        if len(shares) >= MOST:
+        """Why no worker may start now, as the beginning of a sentence, or an empty string.
+
+        A share that has no worker always gets one: whatever others ask for, and whatever hangs of theirs. What
+        hangs counts against its own share until it ends.
+        """
+        running = [worker.share for worker in self.running.values()]
+        hanging = [*self.lingering.values()]
+        mine = running.count(share) + hanging.count(share)
+        if mine >= MOST_PER_SHARE:
+            hang = ", or hang" if share in hanging else ""
+            return f"{MOST_PER_SHARE} requests of the account {share.partition(':')[0]} are being answered{hang}"
+        if (mine and len(running) >= MOST) or len(running) + len(hanging) >= MOST_PROCESSES:
             return "The broker is busy"
-        if shares.count(share) >= MOST_PER_SHARE:
-            return f"{MOST_PER_SHARE} requests of the account {share.partition(':')[0]} are being answered"
         if launch and any(worker.launch == launch for worker in self.running.values()):
             return "Another request for the same launch is being answered"
         return ""
 
-    def start(self, task: Callable[[], dict[str, object]], *, share: str, launch: str) -> Worker:
-        """Fork a worker that writes the framed answer of `task` to a pipe."""
+    def start(self, task: Callable[[], dict[str, object]], *, share: str, launch: str, seconds: float) -> Worker:
+        """Fork a worker that writes the framed answer of `task` to a pipe; it is killed after `seconds`."""
         ours, theirs = os.pipe()
         pid = os.fork()
         if pid == 0:
@@ -68,7 +78,7 @@ class Workers:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.setpgid(pid, pid)  # the child does the same: whoever comes first
         os.set_blocking(ours, False)
-        until = time.monotonic() + SECONDS
+        until = time.monotonic() + seconds
         worker = Worker(pid=pid, pidfd=os.pidfd_open(pid), pipe=ours, share=share, launch=launch, until=until)
         self.running[pid] = worker
         return worker
@@ -92,14 +102,23 @@ class Workers:
         self.reap()
         return status == 0
 
-    def kill_late(self) -> None:
-        """Kill the groups of workers that are past their deadline; they are reaped as they end."""
+    def next_deadline(self) -> float | None:
+        """When the next worker is late."""
+        return min((worker.until for worker in self.running.values() if not worker.late), default=None)
+
+    def kill_late(self) -> list[Worker]:
+        """Kill the groups of workers that are past their deadline; gives those that are late now.
+
+        They are reaped as they end. One that hangs in the kernel keeps its place in its share.
+        """
         now = time.monotonic()
-        for worker in self.running.values():
-            if now > worker.until:
-                log.warning("worker %d of %s took too long; killing it", worker.pid, worker.share)
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(worker.pid, signal.SIGKILL)
+        found = [worker for worker in self.running.values() if now > worker.until and not worker.late]
+        for worker in found:
+            log.warning("worker %d of %s took too long; killing it", worker.pid, worker.share)
+            worker.late = True
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(worker.pid, signal.SIGKILL)
+        return found
 
     def reap(self) -> None:
         """Kill and reap what ended workers left behind. As their subreaper, we inherited those processes."""

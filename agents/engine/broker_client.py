@@ -18,7 +18,8 @@ from agents.engine.types import (
     Staging,
 )
 
-SECONDS = 20.0  # longer than the broker gives any of its workers
+SECONDS = 5.0  # the broker answers or refuses within 3
+SECONDS_TO_ACT = 20.0  # longer than the broker gives those that mount, admit or release
 SECONDS_FOR_FIREWALL = 30.0
 
 
@@ -85,7 +86,8 @@ class BrokerClient:
         _call(self._guard, {"v": protocol.VERSION, "op": "network_ready"}, SECONDS_FOR_FIREWALL, "guard")
 
     def _ask(self, op: str, **fields: object) -> dict[str, Any]:
-        return _call(self._broker, protocol.request(op, **fields), SECONDS, "broker")
+        seconds = SECONDS_TO_ACT if op in protocol.ACTS else SECONDS
+        return _call(self._broker, protocol.request(op, **fields), seconds, "broker")
 
 
 def _call(path: str, request: dict[str, Any], timeout: float, who: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from agents.host.settings import Settings, child_env
 from agents.host.shell import as_user, base_env
 
 PYTHON = forwarding.PYTHON
-BACKLOG = 128
+BACKLOG = 1024  # as many as the broker talks to at a time
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,8 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from agents.broker import syscalls
-from agents.host import addresses, layout, limits, processes, users
+from agents.broker import ranges, syscalls
+from agents.host import addresses, layout, limits, processes
 from agents.host.checks import Check
 from agents.host.engine_config import dockerd_file
 from agents.host.instance import Instance
@@ -114,11 +114,10 @@ def user_namespace() -> Iterator[int]:
 
 
 def id_range() -> str:
-    for file in (Path("/etc/subuid"), Path("/etc/subgid")):
-        clash = users.range_clash(users.parse_ranges(file.read_text()) if file.exists() else [])
-        if clash:
+    for file in (ranges.UIDS, ranges.GIDS):
+        if clash := ranges.clash(ranges.read(file)):
             raise HostError(f"{file}: {clash}.")
-    return f"{users.OURS.first}:{users.OURS.count} is ours"
+    return f"{ranges.OURS} is ours"
 
 
 def directories(instance: Instance) -> str:

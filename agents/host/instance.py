@@ -19,6 +19,8 @@ USER_DNS = "jackin-dns"
 USER_BUILD = "jackin-build"
 USER_REMAP = "jackin-remap"
 GROUP_DB = "jackin-db"
+USERS = (USER_RUN, USER_WEB, USER_TERM, USER_DNS, USER_BUILD, USER_REMAP)
+MEMBERS = {GROUP_DB: (USER_RUN, USER_WEB)}
 
 # One range for the whole machine: root in every container of every instance is this unprivileged id.
 REMAP_BASE = 1879048192

@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from agents.host.instance import MEMBERS, USERS
+
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SLOW_SECONDS = 2.0
 SETPRIV = "/usr/bin/setpriv"
@@ -145,6 +147,14 @@ def drops_root(argv: Sequence[str]) -> bool:
     return SETPRIV in argv[: len(_WITH_UMASK) + 3]
 
 
+def _groups(user: str) -> list[str]:
+    """A person's groups come from the user database, which may be remote and hang; those of the service are known."""
+    if user not in USERS:
+        return ["--init-groups"]
+    found = [group for group, members in MEMBERS.items() if user in members]
+    return [f"--groups={','.join(found)}"] if found else ["--clear-groups"]
+
+
 def as_user(user: str, argv: Sequence[str], *, umask: int | None = None, group: str = "") -> list[str]:
     """`argv` run for good as `user`: its groups, no capability, no way to gain rights; ends with its parent.
 
@@ -154,7 +164,7 @@ def as_user(user: str, argv: Sequence[str], *, umask: int | None = None, group: 
         SETPRIV,
         f"--reuid={user}",
         f"--regid={group or user}",
-        "--init-groups",
+        *_groups(user),
         "--no-new-privs",
         "--inh-caps=-all",
         "--bounding-set=-all",

@@ -2,62 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import grp
 import pwd
 from collections.abc import Iterable
 from pathlib import Path
 
-from agents.host.instance import (
-    GROUP_DB,
-    REMAP_BASE,
-    REMAP_COUNT,
-    USER_BUILD,
-    USER_DNS,
-    USER_REMAP,
-    USER_RUN,
-    USER_TERM,
-    USER_WEB,
-)
+from agents.broker import ranges
+from agents.broker.ranges import OURS
+from agents.host.instance import MEMBERS, USER_REMAP, USERS
 from agents.host.shell import HostError, run
-
-USERS = (USER_RUN, USER_WEB, USER_TERM, USER_DNS, USER_BUILD, USER_REMAP)
-MEMBERS = {GROUP_DB: (USER_RUN, USER_WEB)}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Range:
-    """One line of /etc/subuid or /etc/subgid."""
-
-    owner: str
-    first: int
-    count: int
-
-    def overlaps(self, other: Range) -> bool:
-        return self.first < other.first + other.count and other.first < self.first + self.count
-
-
-OURS = Range(owner=USER_REMAP, first=REMAP_BASE, count=REMAP_COUNT)
-
-
-def parse_ranges(text: str) -> list[Range]:
-    """The ranges of a subuid or subgid file; lines that are none are left out, as the tools do."""
-    found = []
-    for line in text.splitlines():
-        parts = line.strip().split(":")
-        if len(parts) == 3 and parts[1].isdigit() and parts[2].isdigit():
-            found.append(Range(owner=parts[0], first=int(parts[1]), count=int(parts[2])))
-    return found
-
-
-def range_clash(ranges: Iterable[Range]) -> str:
-    """Why our range cannot be used beside `ranges`, or an empty string."""
-    for found in ranges:
-        if found.owner == USER_REMAP and (found.first, found.count) != (OURS.first, OURS.count):
-            return f"{USER_REMAP} has the range {found.first}:{found.count}, it needs {OURS.first}:{OURS.count}"
-        if found.owner != USER_REMAP and found.overlaps(OURS):
-            return f"the range {found.first}:{found.count} of {found.owner} overlaps {OURS.first}:{OURS.count}"
-    return ""
 
 
 def ensure_users() -> None:
@@ -66,8 +19,8 @@ def ensure_users() -> None:
         _ensure_user(user)
     for group, members in MEMBERS.items():
         _ensure_group(group, members)
-    _ensure_range(Path("/etc/subuid"), "--add-subuids")
-    _ensure_range(Path("/etc/subgid"), "--add-subgids")
+    _ensure_range(ranges.UIDS, "--add-subuids")
+    _ensure_range(ranges.GIDS, "--add-subgids")
     _check_ids_are_free()
 
 
@@ -97,11 +50,10 @@ def _ensure_group(name: str, members: Iterable[str]) -> None:
 
 
 def _ensure_range(file: Path, option: str) -> None:
-    ranges = parse_ranges(file.read_text()) if file.exists() else []
-    clash = range_clash(ranges)
-    if clash:
-        raise HostError(f"{file}: {clash}.", remedy=f"Change {file} so that {OURS.first}:{OURS.count} is free.")
-    if not any(found.owner == USER_REMAP for found in ranges):
+    present = ranges.read(file)
+    if clash := ranges.clash(present):
+        raise HostError(f"{file}: {clash}.", remedy=f"Change {file} so that {OURS} is free.")
+    if not any(found.owner == USER_REMAP for found in present):
         run(["usermod", option, f"{OURS.first}-{OURS.first + OURS.count - 1}", USER_REMAP])
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from agents.broker.gate import GATE_DIR, SECRETS_DIR
 from agents.engine.broker_client import BrokerClient
 from agents.engine.types import MountRequest, Staging
+from agents.host.children import bind, listeners
 from agents.host.instance import Instance
 from tests.support.machine import run
 
@@ -30,13 +31,14 @@ CAPABILITIES = (
 class Kit:
     """A running broker with its own data directory, its client, and the engine that binds what it stages."""
 
-    def __init__(self, instance: Instance, engine: str) -> None:
+    def __init__(self, instance: Instance, engine: str, *, apart: bool = False) -> None:
         self.instance = instance
         self.engine = engine
         self.client = BrokerClient(instance.broker_socket, guard=instance.guard_socket)
         self.log = instance.data / "broker.log"
+        self._apart = apart
         self._process: subprocess.Popen[bytes] | None = None
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener: socket.socket | None = None
 
     @property
     def pid(self) -> int:
@@ -45,14 +47,14 @@ class Kit:
 
     def start(self) -> None:
         """Start the broker on the socket that outlives it, as the supervisor does."""
-        if self._listener.getsockname() == "":
-            self._listener.bind(str(self.instance.broker_socket))
-            self._listener.listen(64)
+        if self._listener is None:
+            self._listener = bind(listeners(self.instance)["broker"])
         number = str(self._listener.fileno())
         env = {"PATH": os.environ["PATH"], "JACKIN_INSTANCE": self.instance.name, "JACKIN_FD_BROKER": number}
+        apart = ["unshare", "--mount", "--propagation", "private"] if self._apart else []
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [os.environ.get("JACKIN_TEST_PYTHON", "/usr/bin/python3"), "-m", "agents.broker"],
+                [*apart, os.environ.get("JACKIN_TEST_PYTHON", "/usr/bin/python3"), "-m", "agents.broker"],
                 cwd=REPOSITORY,
                 env=env,
                 stderr=log,
@@ -72,7 +74,22 @@ class Kit:
         for launch in self.client.staged():
             self.client.release(launch)
         self.stop()
-        self._listener.close()
+        if self._listener is not None:
+            self._listener.close()
+
+    def inside(self, *command: str) -> str:
+        """Run a command in the broker's own mount namespace."""
+        return run("nsenter", f"--mount=/proc/{self.pid}/ns/mnt", *command)
+
+    @contextlib.contextmanager
+    def instead(self, file: str, other: pathlib.Path) -> Iterator[None]:
+        """For a broker that is apart: it, and nobody else on the machine, finds `other` at the path `file`."""
+        assert self._apart
+        self.inside("mount", "--bind", str(other), file)
+        try:
+            yield
+        finally:
+            self.inside("umount", file)
 
     def docker(self, *arguments: str, check: bool = True) -> str:
         return run("docker", "-H", f"unix://{self.engine}", *arguments, check=check)
@@ -83,14 +100,18 @@ class Kit:
 
 
 @contextlib.contextmanager
-def running_broker(engine: str) -> Iterator[Kit]:
-    """A broker with a data directory of its own below /var/lib, with the modes that `serve` gives it."""
+def running_broker(engine: str, *, apart: bool = False) -> Iterator[Kit]:
+    """A broker with a data directory of its own below /var/lib, with the modes that `serve` gives it.
+
+    One that is `apart` has its own mount namespace: files of the system can be replaced for it alone, and what it
+    stages is seen by no engine.
+    """
     instance = Instance(name="bt" + secrets.token_hex(2))
     made = [(instance.data, 0o711), (instance.run_root, 0o750), (instance.stage, 0o700), (instance.keys, 0o700)]
     for path, mode in made:
         path.mkdir(mode=mode)
         path.chmod(mode)
-    kit = Kit(instance, engine)
+    kit = Kit(instance, engine, apart=apart)
     try:
         kit.start()
         yield kit

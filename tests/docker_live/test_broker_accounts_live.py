@@ -3,28 +3,22 @@
 # ruff: noqa: F811 fixtures are imported
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
-import ctypes
 import json
-import os
 import pathlib
 import pwd
 import socket
 import stat
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 
 import pytest
 
 from agents.broker import wire
 from agents.engine.errors import BrokerRefused
-from agents.engine.types import CheckedMount, MountProblem
 from agents.host.instance import REMAP_BASE
 from tests.docker_live.broker_fixtures import ann, ben, home, kit, make, system_group  # noqa: F401
-from tests.docker_live.broker_kit import REPOSITORY, Kit, request, wait_for
+from tests.docker_live.broker_kit import REPOSITORY, Kit, request
 from tests.support.machine import run, unix_account
 
 
@@ -129,76 +123,6 @@ def test_the_first_password_is_forgotten(kit: Kit) -> None:
     kit.client.forget_first_password()
     kit.client.forget_first_password()
     assert not kit.instance.first_password_file.exists()
-
-
-@contextlib.contextmanager
-def hanging(point: pathlib.Path) -> Iterator[int]:
-    """A FUSE file system whose server reads requests and never answers: gives the server's descriptor."""
-    fd = os.open("/dev/fuse", os.O_RDWR)
-    options = f"fd={fd},rootmode=40000,user_id=0,group_id=0,allow_other".encode()
-    libc = ctypes.CDLL(None, use_errno=True)
-    assert libc.mount(b"jkt-hang", str(point).encode(), b"fuse", 0, options) == 0, os.strerror(ctypes.get_errno())
-    try:
-        first = os.read(fd, 2**20)  # INIT
-        unique = first[8:16]
-        body = b"".join(n.to_bytes(4, "little") for n in (7, 31, 0, 0)) + bytes(4) + (65536).to_bytes(4, "little")
-        body = body.ljust(64, b"\0")
-        os.write(fd, (16 + len(body)).to_bytes(4, "little") + bytes(4) + unique + body)
-        yield fd
-    finally:
-        os.close(fd)
-        run("umount", "--lazy", str(point))
-
-
-def test_a_hanging_file_system_is_an_error_for_its_user_only(
-    kit: Kit, ann: pwd.struct_passwd, ben: pwd.struct_passwd, home: pathlib.Path
-) -> None:
-    point = make(pathlib.Path("/srv/jkt-hang"), None)
-    bens = make(pathlib.Path(ben.pw_dir) / "p", ben)
-    (home / "link").symlink_to(point / "x")
-    try:
-        with hanging(point) as fd, concurrent.futures.ThreadPoolExecutor(6) as pool:
-            for path in (point, point / "x"):  # known by the mount table, not even asked
-                (direct,) = kit.client.check("ann", [request(path, "/w")])
-                assert isinstance(direct, MountProblem)
-                assert (direct.code, "fuse" in direct.message) == ("filesystem", True)
-            begun = time.monotonic()
-            asked = [pool.submit(kit.client.check, "ann", [request(home / "link", "/w")]) for _ in range(4)]
-            os.read(fd, 2**20)  # taken, never answered: the child that waits for it cannot be killed
-            (bens_own,) = kit.client.check("ben", [request(bens, "/w")])
-            assert isinstance(bens_own, CheckedMount)
-            assert time.monotonic() - begun < 2.5
-            for future in asked:
-                (late,) = future.result(10)
-                assert isinstance(late, MountProblem)
-                assert (late.code, str(home / "link") in late.message) == ("timeout", True)
-            assert time.monotonic() - begun < 8
-            assert kit.client.staged() == []
-        wait_for(lambda: not _children(kit.pid))
-        assert isinstance(kit.client.check("ann", [request(home, "/w")])[0], CheckedMount)
-    finally:
-        point.rmdir()
-        bens.rmdir()
-
-
-def _children(pid: int) -> list[str]:
-    return pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-
-
-def test_many_requests_at_once_are_answered_or_told_to_wait(kit: Kit, home: pathlib.Path) -> None:
-    def ask(_: int) -> str:
-        try:
-            (found,) = kit.client.check("ann", [request(home, "/w")])
-        except BrokerRefused as refused:
-            return refused.code
-        assert isinstance(found, CheckedMount)
-        return "ok"
-
-    with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        answers = set(pool.map(ask, range(48)))
-    assert "ok" in answers
-    assert answers <= {"ok", "busy"}
-    wait_for(lambda: not _children(kit.pid))
 
 
 def test_the_links_file_survives_what_is_written_beside_it(kit: Kit, ann: pwd.struct_passwd) -> None:

@@ -8,15 +8,15 @@ import json
 import pathlib
 import pwd
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from agents.host.instance import Instance
 from tests.support.service import wait_for
 
 
-def run(*command: str, check: bool = True, text: str | None = None) -> str:
+def run(*command: str, check: bool = True, text: str | None = None, fds: Sequence[int] = ()) -> str:
     """Standard output of a command; on failure an AssertionError with everything that it printed."""
-    done = subprocess.run(command, capture_output=True, text=True, input=text, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, input=text, check=False, pass_fds=fds)
     if check and done.returncode:
         raise AssertionError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
     return done.stdout

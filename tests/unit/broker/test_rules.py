@@ -226,12 +226,7 @@ def test_protected_trees_are_found_by_name_by_inode_and_by_place(
     assert bool(reason) is refused
 
 
-def test_subordinate_ranges_and_uid_min() -> None:
-    lines = ["alice:100000:65536", "# nonsense", "bob:x:1", f"jackin-remap:{REMAP_BASE}:{REMAP_COUNT}"]
-    assert accounts.subordinate(100000, lines)
-    assert accounts.subordinate(165535, lines)
-    assert not accounts.subordinate(165536, lines)
-    assert accounts.subordinate(REMAP_BASE + 1000, lines)
+def test_the_lowest_uid_of_a_person() -> None:
     assert accounts.uid_min(["# UID_MIN 5", "UID_MIN\t\t 2000"]) == 2000
     assert accounts.uid_min(["UID_MIN 100"]) == 1000
 

@@ -23,7 +23,9 @@ def test_a_worker_answers_and_has_no_descriptor_of_ours() -> None:
     pool = Workers()
     secret, other = os.pipe()
     try:
-        worker = pool.start(lambda: {"open": sorted(map(int, os.listdir("/proc/self/fd")))}, share="a", launch="")
+        worker = pool.start(
+            lambda: {"open": sorted(map(int, os.listdir("/proc/self/fd")))}, share="a", launch="", seconds=9
+        )
         assert finish(pool, worker)
         opened = eval(bytes(worker.reply[4:]))["open"]
         assert not {secret, other} & set(opened) - {worker.pipe}
@@ -35,15 +37,18 @@ def test_a_worker_answers_and_has_no_descriptor_of_ours() -> None:
 
 def test_a_worker_that_dies_gives_no_answer() -> None:
     pool = Workers()
-    worker = pool.start(lambda: os.kill(os.getpid(), signal.SIGKILL) or {}, share="a", launch="")
+    worker = pool.start(lambda: os.kill(os.getpid(), signal.SIGKILL) or {}, share="a", launch="", seconds=9)
     assert not finish(pool, worker)
 
 
 def test_late_workers_are_killed() -> None:
     pool = Workers()
-    worker = pool.start(lambda: signal.pause() or {}, share="a", launch="")
+    worker = pool.start(lambda: signal.pause() or {}, share="a", launch="", seconds=9)
+    assert pool.kill_late() == []
     worker.until = time.monotonic() - 1
-    pool.kill_late()
+    assert pool.kill_late() == [worker]
+    assert pool.kill_late() == []
+    assert pool.next_deadline() is None
     assert not finish(pool, worker)
     assert not pool.lingering
 
@@ -57,7 +62,7 @@ def test_what_a_worker_leaves_behind_is_killed() -> None:
             signal.pause()
         return {"child": child}
 
-    worker = pool.start(fork_and_go, share="a", launch="")
+    worker = pool.start(fork_and_go, share="a", launch="", seconds=9)
     assert worker.ended(wait=10)
     pool.read(worker)
     left = os.pidfd_open(json.loads(bytes(worker.reply[4:]))["child"])
@@ -73,7 +78,8 @@ def test_what_a_worker_leaves_behind_is_killed() -> None:
 def test_shares_are_bounded_and_launches_are_not_mixed() -> None:
     pool = Workers()
     started = [
-        pool.start(lambda: signal.pause() or {}, share="alice", launch=f"{n}") for n in range(workers.MOST_PER_SHARE)
+        pool.start(lambda: signal.pause() or {}, share="alice", launch=f"{n}", seconds=9)
+        for n in range(workers.MOST_PER_SHARE)
     ]
     assert "alice" in pool.refusal(share="alice", launch="")
     assert not pool.refusal(share="bob", launch="")
@@ -89,10 +95,31 @@ def test_shares_are_bounded_and_launches_are_not_mixed() -> None:
 def test_a_group_that_cannot_be_reaped_keeps_its_share() -> None:
     pool = Workers()
     pool.lingering = dict.fromkeys(range(workers.MOST_PER_SHARE), "alice")
-    assert "alice" in pool.refusal(share="alice", launch="")
+    assert "hang" in pool.refusal(share="alice", launch="")
+    assert not pool.refusal(share="alice:launch", launch="")
     assert not pool.refusal(share="bob", launch="")
-    pool.lingering = {n: f"account{n}" for n in range(workers.MOST)}
+
+
+def test_what_hangs_of_many_accounts_keeps_nobody_else_waiting_but_has_an_end() -> None:
+    pool = Workers()
+    pool.lingering = {n: f"account{n // workers.MOST_PER_SHARE}" for n in range(2 * workers.MOST)}
+    assert not pool.refusal(share="bob", launch="")
+    pool.lingering = {n: f"account{n // workers.MOST_PER_SHARE}" for n in range(workers.MOST_PROCESSES)}
     assert "busy" in pool.refusal(share="bob", launch="")
+
+
+def test_the_first_request_of_an_account_is_taken_however_busy_others_are() -> None:
+    pool = Workers()
+    try:
+        for n in range(workers.MOST):
+            share = f"account{n // workers.MOST_PER_SHARE}"
+            assert not pool.refusal(share=share, launch="")
+            pool.start(lambda: signal.pause() or {}, share=share, launch="", seconds=9)
+        assert not pool.refusal(share="bob", launch="")
+        pool.start(lambda: signal.pause() or {}, share="bob", launch="", seconds=9)
+        assert "busy" in pool.refusal(share="bob", launch="")
+    finally:
+        pool.kill_all()
 
 
 @pytest.mark.parametrize("kept", [set(), {0, 1, 2}, {5}])

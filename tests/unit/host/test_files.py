@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from agents.host import busybox, dependencies, layout, release
+from agents.host.instance import USERS
 from agents.host.layout import Directory
 from agents.host.logs import ChildLog
 from agents.host.packages import missing, no_services
 from agents.host.restarts import RestartLimiter
 from agents.host.shell import HostError, as_user, network_env, visible
-from agents.host.users import Range, parse_ranges, range_clash
 
 ME = pwd.getpwuid(os.getuid()).pw_name
 MY_GROUP = grp.getgrgid(os.getgid()).gr_name
@@ -178,13 +178,6 @@ def test_policy_is_removed_where_none_was_also_after_a_killed_run(tmp_path: Path
     assert os.listdir(tmp_path) == []
 
 
-def test_ranges() -> None:
-    assert parse_ranges("# x\na:100:5\nbroken\nb:x:1\n") == [Range(owner="a", first=100, count=5)]
-    assert range_clash([Range(owner="alice", first=100000, count=65536)]) == ""
-    assert "alice" in range_clash([Range(owner="alice", first=1879048191, count=2)])
-    assert "jackin-remap" in range_clash([Range(owner="jackin-remap", first=100000, count=65536)])
-
-
 def test_downloads_get_the_network_settings_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PIP_CERT", "HTTPS_PROXY", "AWS_SECRET_ACCESS_KEY", "PYTHONPATH", "LD_PRELOAD"):
         monkeypatch.setenv(name, "set")
@@ -195,7 +188,14 @@ def test_downloads_get_the_network_settings_and_nothing_else(monkeypatch: pytest
 
 def test_other_accounts_keep_no_right() -> None:
     words = as_user("jackin-web", ["true"], umask=0o077)
-    assert {"--no-new-privs", "--bounding-set=-all", "--init-groups"} <= set(words)
+    assert {"--no-new-privs", "--bounding-set=-all", "--groups=jackin-db"} <= set(words)
+
+
+def test_a_name_service_that_hangs_keeps_no_process_of_the_service_from_starting() -> None:
+    for user in USERS:
+        assert "--init-groups" not in as_user(user, ["true"])
+    assert "--clear-groups" in as_user("jackin-term", ["true"])
+    assert "--init-groups" in as_user("alice", ["true"])
 
 
 def test_static_program_is_told_from_a_dynamic_one() -> None:
