@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+from agents.broker import wire
 from agents.host import addresses, base_image, guard, resolvers, seccomp
 from agents.host.checks import Check
 from agents.host.engine_api import EngineApi
@@ -18,6 +19,7 @@ from agents.host.shell import HostError
 from agents.host.trial import CAPABILITIES, MEMORY, PIDS, Trials
 
 OLDEST_API = (1, 41)
+GUARD_SECONDS = 30.0
 CONSTRUCT = "projectjackin/construct:trixie"
 # Bit numbers of linux/capability.h
 BITS = {
@@ -97,8 +99,20 @@ def resource_limits(trials: Trials) -> str:
 
 
 def firewall(instance: Instance) -> str:
-    guard.make_firewall(instance).ensure()
-    return "rules stand on both sides"
+    """Where the service runs its guard looks, so that what had to be repaired is written down."""
+    try:
+        reply = wire.call(instance.guard_socket, {"v": 1, "op": "network_ready"}, timeout=GUARD_SECONDS)
+    except (FileNotFoundError, ConnectionRefusedError):
+        guard.make_firewall(instance).ensure()
+        return "rules stand on both sides"
+    if not reply["ok"]:
+        raise HostError(reply["message"])
+    return f"rules stand on both sides{_last_repair(instance)}"
+
+
+def _last_repair(instance: Instance) -> str:
+    history = wire.call(instance.guard_socket, {"v": 1, "op": "history"}, timeout=GUARD_SECONDS)["history"]
+    return f"; last repair {history[-1]['at']}: {history[-1]['what']}" if history else ""
 
 
 def host_unreachable(instance: Instance, trials: Trials) -> str:

@@ -22,6 +22,7 @@ from tests.docker_live.network_kit import (
 from tests.support.fake_host import HOST_LINK_LOCAL, HOST_UP6, LAN, METADATA, OUTSIDE, FakeHost
 from tests.support.knocking import Ears, ears, hears, knock
 from tests.support.machine import run
+from tests.support.service import wait_for
 
 pytestmark = pytest.mark.live
 PORTS = (53, 7777)
@@ -227,3 +228,13 @@ def test_from_a_user_of_the_host_no_agent_hears_a_byte(mended: Net, alone: str) 
             hears(space, "itself", own)
     finally:
         host.run("ip", "route", "del", str(addresses.pool))
+
+
+def test_where_agents_reach_the_resolver_themselves_the_namespace_opens_no_port(net: Net) -> None:
+    """The resolver of this host is another machine: there is no forwarder, and no way to one."""
+    saved = run(*net.host.engine_space, "iptables-save", "-t", "mangle")
+    assert "--dport" not in saved
+    assert "-A JW-jknet-INPU -j DROP" in saved
+    with ears(net.host.outside.inside, [(OUTSIDE, 53)]) as resolver:
+        net.execute("agent", "busybox", "sh", "-c", "busybox timeout 1 busybox nslookup agent.example; true")
+        wait_for("the question of the agent", lambda: resolver.heard)
