@@ -14,7 +14,6 @@ from django.conf import settings
 from django.contrib.auth import get_user
 from django.http import HttpRequest, HttpResponse, HttpResponseForbidden
 from django.http.cookie import SimpleCookie
-from django.http.request import split_domain_port
 from django.middleware.csrf import CsrfViewMiddleware
 from django.template.loader import render_to_string
 
@@ -110,15 +109,17 @@ class OneCookieMiddleware:
 
 
 def _remove_planted(request: HttpRequest, response: HttpResponse, name: str) -> None:
-    """Ours has the path / and no domain; whatever else the browser sends here has another one of these."""
-    host, _ = split_domain_port(request.get_host())
+    """Ours has the path /; one with a narrower path that the browser sends here has one of these.
+
+    Nothing by Domain: where the host is an address, browsers take that for the cookie without one, which is ours.
+    """
     parts = request.path.split("/")[1 : DEEPEST + 1]
     paths = [f"/{'/'.join(parts[:count])}" for count in range(1, len(parts) + 1)]
     narrower = [form for path in paths if path != "/" for form in (path, f"{path}/")]
-    for number, (path, domain) in enumerate([*((path, "") for path in narrower), ("/", host)]):
+    for path in narrower:
         jar = SimpleCookie({name: ""})
-        jar[name].update({"path": path, "domain": domain, "max-age": "0", "expires": LONG_AGO})
-        dict.__setitem__(response.cookies, f"{name} {number}", jar[name])  # one name, several cookies
+        jar[name].update({"path": path, "max-age": "0", "expires": LONG_AGO})
+        dict.__setitem__(response.cookies, f"{name} {path}", jar[name])  # one name, several cookies
 
 
 class OwnSessionMiddleware:

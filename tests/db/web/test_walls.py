@@ -140,9 +140,9 @@ def test_two_cookies_of_our_name_are_refused_and_the_planted_one_removed(
         assert "two cookies" in page
         assert "alice" not in page
         assert "bob" not in page
-        removed = [(one.key, one["path"], one["domain"], one["max-age"]) for one in answer.cookies.values()]
+        removed = [(one.key, one["path"], one["max-age"]) for one in answer.cookies.values()]
         paths = ["/account", "/account/", "/account/x", "/account/x/"]
-        assert removed == [*((name, path, "", "0") for path in paths), (name, "/", "testserver", "0")]
+        assert removed == [(name, path, "0") for path in paths]
     assert client.get("/account").status_code == 200
     assert Session.objects.count() == 2, "nobody was logged out"
 
