@@ -19,6 +19,7 @@ from django.urls import re_path  # noqa: E402
 from servestatic import ServeStaticASGI  # noqa: E402
 
 from agents.web.routing import websocket_urlpatterns  # noqa: E402
+from agents.web.walls import HEADERS  # noqa: E402
 from agents.web.websockets import HostCheck, refuse  # noqa: E402
 
 HASHED = r"\.[0-9a-f]{12}\.[^/]+$"  # names that collectstatic made: they never change
@@ -40,6 +41,10 @@ def with_static_files(application: Any) -> Any:
 
 def _strict(headers: Any, path: str, url: str) -> None:
     headers["X-Content-Type-Options"] = "nosniff"
+    headers["X-Frame-Options"] = "DENY"
+    headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
+    for name, value in HEADERS.items():
+        headers[name] = value
 
 
 _signing_key = settings.SECRET_KEY  # asked for now: Django refuses an empty one, but not before its first use
@@ -49,7 +54,7 @@ websockets = [*websocket_urlpatterns, re_path(r"", elsewhere)]
 
 application = ProtocolTypeRouter(
     {
-        "http": with_static_files(pages),
+        "http": HostCheck(with_static_files(pages), otherwise=pages),  # Django itself answers 400
         "websocket": HostCheck(AuthMiddlewareStack(URLRouter(websockets))),
     }
 )

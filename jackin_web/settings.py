@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -61,13 +62,16 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "agents.web.walls.HeadersMiddleware",
     "csp.middleware.CSPMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django.middleware.common.CommonMiddleware",
-    "django.middleware.csrf.CsrfViewMiddleware",
+    "agents.web.walls.OneCookieMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "agents.web.walls.OwnSessionMiddleware",
+    "agents.web.walls.SameOriginMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "agents.web.middleware.PrivatePagesMiddleware",
     "agents.web.middleware.MustChangePasswordMiddleware",
@@ -93,15 +97,16 @@ TEMPLATES: list[dict[str, Any]] = [
 ]
 
 # ── Database ─────────────────────────────────────────────────────────────────────────────────────
+# cell_size_check: whoever has taken over the pages can write any bytes into the file, and the runner reads them.
 # IMMEDIATE: a transaction that reads and then writes takes its lock at once, instead of failing half way.
 DATABASES: dict[str, dict[str, Any]] = {
     "default": {
-        "ENGINE": "django.db.backends.sqlite3",
+        "ENGINE": "jackin_web.database",
         "NAME": env.str("JACKIN_DATABASE", default=str(BASE_DIR / "db.sqlite3")),
         "OPTIONS": {
             "timeout": 20,
             "transaction_mode": "IMMEDIATE",
-            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+            "init_command": "PRAGMA cell_size_check=ON; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
         },
     }
 }
@@ -137,14 +142,16 @@ AXES_VERBOSE = False
 AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "password", "new_password1", "new_password2", "old_password"]
 
 # ── Cookies and headers ──────────────────────────────────────────────────────────────────────────
-# Cookies ignore ports: the instance is in the name, so that two services on one host do not log each other out.
-_COOKIE_PREFIX = "__Host-" if JACKIN_TLS else ""
-SESSION_COOKIE_NAME = f"{_COOKIE_PREFIX}{JACKIN_INSTANCE}-session"
+# Cookies ignore ports: the instance is in the name, so that two services on one host do not log each other out; and a
+# mark of its key, so that those of two machines do not which a browser reaches as ports of localhost (`ssh -L`).
+_COOKIE_MARK = hashlib.sha256(b"cookies of " + SECRET_KEY.encode()).hexdigest()[:8]
+_COOKIE_PREFIX = f"{'__Host-' if JACKIN_TLS else ''}{JACKIN_INSTANCE}-{_COOKIE_MARK}"
+SESSION_COOKIE_NAME = f"{_COOKIE_PREFIX}-session"
 SESSION_COOKIE_AGE = 12 * 60 * 60
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Strict"
 SESSION_COOKIE_SECURE = JACKIN_TLS
-CSRF_COOKIE_NAME = f"{_COOKIE_PREFIX}{JACKIN_INSTANCE}-csrf"
+CSRF_COOKIE_NAME = f"{_COOKIE_PREFIX}-csrf"
 CSRF_COOKIE_HTTPONLY = True
 CSRF_COOKIE_SAMESITE = "Strict"
 CSRF_COOKIE_SECURE = JACKIN_TLS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import re
@@ -10,22 +9,13 @@ import select
 import stat
 import time
 
-from agents.broker import gate, mountinfo, mounts, ranges, record, syscalls
+from agents.broker import counters, gate, mountinfo, mounts, ranges, record, syscalls
 from agents.broker.config import Config
 from agents.broker.mountinfo import Entry
 from agents.broker.protocol import Refusal
 from agents.broker.record import Pin, Record
 
 log = logging.getLogger(__name__)
-
-# What the container's user namespace may use at most, per user in it. Whatever it uses is charged to the host's root.
-COUNTERS = {
-    **{f"max_{kind}_namespaces": 0 for kind in ("user", "pid", "mnt", "net", "ipc", "uts", "cgroup", "time")},
-    "max_inotify_instances": 64,
-    "max_inotify_watches": 65536,
-    "max_fanotify_groups": 8,
-    "max_fanotify_marks": 1024,
-}
 
 SECONDS_TO_EXEC = 3.0  # from `started`, as the engine says it, to our program
 
@@ -54,11 +44,12 @@ def admit(launch: str, *, pid: int, secrets: dict[str, str], config: Config) -> 
     try:
         _wait_for_program(pid, pidfd)
         _check_process(pid, staged, config)
-        _check_mounts(pid, staged)
+        entries = mountinfo.read(pid)
+        _check_mounts(pid, staged, entries)
         namespace = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
         try:
             _check_alive(pidfd)  # until here the number meant the same process
-            lower_counters(namespace)
+            counters.bound(pid, namespace, entries=entries)
         finally:
             os.close(namespace)
         gate.hand_over(staged.secrets.staged, secrets, owner=claude)
@@ -124,9 +115,8 @@ def _check_process(pid: int, staged: Record, config: Config) -> None:
         raise _mismatch("its first process is not our program")
 
 
-def _check_mounts(pid: int, staged: Record) -> None:
+def _check_mounts(pid: int, staged: Record, entries: list[Entry]) -> None:
     pins = [*staged.mounts, staged.gate, staged.secrets]
-    entries = mountinfo.read(pid)
     root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         expected = {_check_mount(pin, entries, root, staged) for pin in pins}
@@ -176,36 +166,3 @@ def _of_docker(entry: Entry) -> bool:
     if entry.point in {"/etc/hosts", "/etc/hostname", "/etc/resolv.conf"}:
         return _NAME_FILES.fullmatch(entry.root) is not None
     return _VOLUMES.fullmatch(entry.root) is not None
-
-
-def lower_counters(namespace: int) -> None:
-    """Lower /proc/sys/user/max_* inside the user namespace; a number that is lower already stays."""
-    ours, theirs = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.close(ours)
-            syscalls.enter_user_namespace(namespace)
-            for name, most in COUNTERS.items():
-                _lower(name, most)
-            os.write(theirs, b"x")
-        finally:
-            os._exit(0)
-    os.close(theirs)
-    try:
-        done = os.read(ours, 1)
-    finally:
-        os.close(ours)
-        os.waitpid(pid, 0)
-    if done != b"x":
-        raise Refusal("internal", what="lowering the container's kernel counters")
-
-
-def _lower(name: str, most: int) -> None:
-    with contextlib.suppress(FileNotFoundError):  # an older kernel does not count these
-        fd = os.open(f"/proc/sys/user/{name}", os.O_RDWR | os.O_CLOEXEC)
-        try:
-            if int(os.read(fd, 32)) > most:
-                os.pwrite(fd, str(most).encode(), 0)
-        finally:
-            os.close(fd)

@@ -10,7 +10,10 @@ _OCTAL = re.compile(rb"\\([0-7]{3})")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One line. `device` is "major:minor" of the superblock; `root` the mounted directory inside the file system."""
+    """One line. `device` is "major:minor" of the superblock; `root` the mounted directory inside the file system.
+
+    `options` are those of the mount, `super_options` those of its file system, which all its mounts share.
+    """
 
     id: int
     device: str
@@ -19,6 +22,7 @@ class Entry:
     options: frozenset[str]
     fstype: str
     source: str
+    super_options: frozenset[str] = frozenset()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,6 +62,9 @@ def parse(content: bytes) -> list[Entry]:
                 options=frozenset(first[5].decode().split(",")),
                 fstype=second[0].decode(),
                 source=_plain(second[1]) if len(second) > 1 else "",
+                super_options=frozenset(
+                    second[2].decode(errors="surrogateescape").split(",") if len(second) > 2 else ()
+                ),
             )
         )
     return entries

@@ -30,9 +30,10 @@ MOUNT_ATTR_NOEXEC = 0x8
 _MOUNT_ATTR_IDMAP = 0x100000
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_PRIVATE = 0x1, 0x2, 0x4, 0x8, 1 << 18
+_MS_REMOUNT = 0x20
 MNT_DETACH, UMOUNT_NOFOLLOW = 2, 8
 
-CLONE_NEWUSER = 0x10000000
+CLONE_NEWUSER, CLONE_NEWNET, _CLONE_NEWNS = 0x10000000, 0x40000000, 0x20000
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 4, 36, 38
 
@@ -102,6 +103,22 @@ def unshare_user_namespace() -> None:
 def enter_user_namespace(fd: int) -> None:
     """Put the calling (single-threaded) process into the user namespace `fd`."""
     _checked(_libc.setns(ctypes.c_int(fd), ctypes.c_int(CLONE_NEWUSER)))
+
+
+def enter_network_namespace(fd: int) -> None:
+    """Put the calling thread, and no other, into the network namespace `fd`."""
+    _checked(_libc.setns(ctypes.c_int(fd), ctypes.c_int(CLONE_NEWNET)))
+
+
+def enter_mount_namespace(fd: int) -> None:
+    """Put the calling (single-threaded) process into the mount namespace `fd`."""
+    _checked(_libc.setns(ctypes.c_int(fd), ctypes.c_int(_CLONE_NEWNS)))
+
+
+def remount(target: str, *, options: str) -> None:
+    """Give the file system at `target`, which has to be nosuid and noexec, new options of its own."""
+    flags = ctypes.c_ulong(_MS_REMOUNT | MS_NOSUID | MS_NOEXEC)
+    _checked(_libc.mount(None, os.fsencode(target), None, flags, options.encode()), target)
 
 
 def _prctl(option: int, value: int) -> None:

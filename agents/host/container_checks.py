@@ -10,7 +10,8 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from agents.host import addresses, base_image, guard, netns
+from agents.broker import wire
+from agents.host import addresses, base_image, guard, resolvers, seccomp
 from agents.host.checks import Check
 from agents.host.engine_api import EngineApi
 from agents.host.instance import REMAP_BASE, REMAP_COUNT, Instance
@@ -18,6 +19,7 @@ from agents.host.shell import HostError
 from agents.host.trial import CAPABILITIES, MEMORY, PIDS, Trials
 
 OLDEST_API = (1, 41)
+GUARD_SECONDS = 30.0
 CONSTRUCT = "projectjackin/construct:trixie"
 # Bit numbers of linux/capability.h
 BITS = {
@@ -32,13 +34,14 @@ def checks(instance: Instance, api: EngineApi, trials: Trials) -> list[Check]:
         "engine": (lambda: engine(api), "Install Docker 20.10 or newer (docker.io or docker-ce)."),
         "remapping": (lambda: remapping(trials), "The engine must run with --userns-remap; restart the service."),
         "capabilities": (lambda: capabilities(trials), "Something adds or removes capabilities of containers."),
+        "system calls": (lambda: system_calls(instance, api), "Restart the service; it makes its profile anew."),
         "limits": (lambda: resource_limits(trials), "The kernel or its cgroups do not enforce limits."),
         "firewall": (lambda: firewall(instance), "Another program rewrites the rules; see iptables-save."),
         "host not reachable": (lambda: host_unreachable(instance, trials), "Do not run agents; see iptables-save."),
         "agents apart": (lambda: agents_apart(api, trials), "Do not run agents; see iptables-save in the namespace."),
         "DNS": (
             lambda: dns(trials),
-            "Give /etc/resolv.conf a name server other than the host itself.",
+            "Give /etc/resolv.conf a name server that answers; for one on the host itself see the service's dns.log.",
         ),
         "images": (lambda: images(api), "They are made at the next ./scripts/serve."),
     }
@@ -47,7 +50,8 @@ def checks(instance: Instance, api: EngineApi, trials: Trials) -> list[Check]:
 
 def names() -> list[str]:
     """What cannot be tried without an engine."""
-    return ["remapping", "capabilities", "limits", "firewall", "host not reachable", "agents apart", "DNS", "images"]
+    first = ["remapping", "capabilities", "system calls", "limits"]
+    return [*first, "firewall", "host not reachable", "agents apart", "DNS", "images"]
 
 
 def engine(api: EngineApi) -> str:
@@ -75,6 +79,13 @@ def capabilities(trials: Trials) -> str:
     return f"{len(CAPABILITIES)}, as set"
 
 
+def system_calls(instance: Instance, api: EngineApi) -> str:
+    options = api.json("GET", "/info").get("SecurityOptions") or []
+    if f"name=seccomp,profile={seccomp.file(instance)}" not in options:
+        raise HostError(f"The engine filters system calls by another profile than ours: {options}")
+    return f"filtered; sockets of {', '.join(seccomp.FAMILIES)} only"
+
+
 def resource_limits(trials: Trials) -> str:
     script = (
         "for f in /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes"
@@ -88,8 +99,20 @@ def resource_limits(trials: Trials) -> str:
 
 
 def firewall(instance: Instance) -> str:
-    guard.make_firewall(instance).ensure()
-    return "rules stand on both sides"
+    """Where the service runs its guard looks, so that what had to be repaired is written down."""
+    try:
+        reply = wire.call(instance.guard_socket, {"v": 1, "op": "network_ready"}, timeout=GUARD_SECONDS)
+    except (FileNotFoundError, ConnectionRefusedError):
+        guard.make_firewall(instance).ensure()
+        return "rules stand on both sides"
+    if not reply["ok"]:
+        raise HostError(reply["message"])
+    return f"rules stand on both sides{_last_repair(instance)}"
+
+
+def _last_repair(instance: Instance) -> str:
+    history = wire.call(instance.guard_socket, {"v": 1, "op": "history"}, timeout=GUARD_SECONDS)["history"]
+    return f"; last repair {history[-1]['at']}: {history[-1]['what']}" if history else ""
 
 
 def host_unreachable(instance: Instance, trials: Trials) -> str:
@@ -141,7 +164,7 @@ def dns(trials: Trials) -> str:
     name = urllib.parse.urlsplit(base_image.mirror() or "").hostname or "debian.org"
     answer = trials.run(f"busybox timeout 10 busybox nslookup {name}")
     if answer.code:
-        servers = ", ".join(str(found) for found in netns.resolvers(Path("/etc/resolv.conf").read_text()))
+        servers = ", ".join(str(found) for found in resolvers.resolvers(Path("/etc/resolv.conf").read_text()))
         raise HostError(f"A container cannot resolve {name} (name servers: {servers}).")
     return "names resolve in a container"
 

@@ -36,7 +36,7 @@ def _make_environment(place: Path, release: Path, env: Mapping[str, str]) -> Non
     """Built at its final path (programs name it), then copied: root keeps files that nobody else ever had open."""
     draft = place.with_name(f".{place.name}.kept")
     for leftover in (place, draft):
-        _remove(leftover)
+        remove(leftover)
     try:
         run([PYTHON, "-m", "venv", str(place)], timeout=300)
         run(["chown", "-hR", f"{USER_BUILD}:{USER_BUILD}", str(place)])
@@ -44,14 +44,14 @@ def _make_environment(place: Path, release: Path, env: Mapping[str, str]) -> Non
         pip = [f"{place}/bin/python", "-I", "-m", "pip", "install", "--no-input", "--no-cache-dir", "--quiet"]
         lock = ["--only-binary", ":all:", "--require-hashes", "-r", f"{release}/requirements.lock"]
         run(as_user(USER_BUILD, [*pip, *lock], umask=0o022), env=env, timeout=1800)
-        _end_builders()
+        end_builders()
         keep(place, draft)
     except BaseException:
-        _end_builders()
-        _remove(place)
-        _remove(draft)
+        end_builders()
+        remove(place)
+        remove(draft)
         raise
-    _remove(place)
+    remove(place)
     draft.rename(place)
 
 
@@ -69,7 +69,7 @@ def front_end(release: Path, instance: Instance, *, extra_ca: Path | None) -> No
             _build_front_end(place, release, _build_env(instance, extra_ca))
     _prune(place)
     draft = target.with_name(".dist.new")
-    _remove(draft)
+    remove(draft)
     keep(place, draft)
     draft.rename(target)
 
@@ -77,7 +77,7 @@ def front_end(release: Path, instance: Instance, *, extra_ca: Path | None) -> No
 def _build_front_end(place: Path, release: Path, env: Mapping[str, str]) -> None:
     work, draft = place.parent.parent / "work" / place.name, place.with_name(f".{place.name}.kept")
     for leftover in (work, draft):
-        _remove(leftover)
+        remove(leftover)
     try:
         work.mkdir(mode=0o700)
         for part in FRONT_END:
@@ -89,13 +89,13 @@ def _build_front_end(place: Path, release: Path, env: Mapping[str, str]) -> None
         run(["chown", "-hR", f"{USER_BUILD}:{USER_BUILD}", str(work)])
         for command in (["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], ["npm", "run", "build"]):
             run(as_user(USER_BUILD, command, umask=0o022), env=env, cwd=work, timeout=1200)
-        _end_builders()
+        end_builders()
         keep(work / "static" / "dist", draft)
         draft.rename(place)
     finally:
-        _end_builders()
-        _remove(work)
-        _remove(draft)
+        end_builders()
+        remove(work)
+        remove(draft)
 
 
 def keep(source: Path, target: Path) -> None:
@@ -126,13 +126,14 @@ def keep(source: Path, target: Path) -> None:
 
 def _build_env(instance: Instance, extra_ca: Path | None) -> dict[str, str]:
     home = instance.code / "work" / "home"
-    _remove(home)
+    remove(home)
     home.mkdir(mode=0o700)
     shutil.chown(home, USER_BUILD, USER_BUILD)
     return network_env(extra_ca) | {"HOME": str(home)}
 
 
-def _end_builders() -> None:
+def end_builders() -> None:
+    """Kill whatever the build account left running, before anything of its files is kept."""
     processes.end_all_of_user(pwd.getpwnam(USER_BUILD).pw_uid)
 
 
@@ -141,7 +142,7 @@ def _prune(place: Path) -> None:
     os.utime(place)
     entries = [entry for entry in place.parent.iterdir() if not entry.name.startswith(".")]
     for old in sorted(entries, key=lambda entry: entry.stat().st_mtime, reverse=True)[KEEP:]:
-        _remove(old)
+        remove(old)
 
 
 def _files(place: Path) -> list[Path]:
@@ -150,7 +151,7 @@ def _files(place: Path) -> list[Path]:
     return [place] if place.exists() else []
 
 
-def _remove(place: Path) -> None:
+def remove(place: Path) -> None:
     """Remove a tree that another account may have filled; links in it are not followed."""
     if os.path.lexists(place):
         run(["rm", "-rf", "--one-file-system", "--", str(place)])

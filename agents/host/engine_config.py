@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from agents.host import limits
 from agents.host.addresses import Addresses
 from agents.host.instance import USER_REMAP, USER_RUN, Instance
 
@@ -44,11 +45,17 @@ def containerd_toml(instance: Instance) -> str:
 
 
 def containerd_argv(instance: Instance) -> list[str]:
-    return ["containerd", "--config", containerd_file(instance)]
+    """What it starts makes the containers' user namespaces, with the limits that it has itself."""
+    return [*limits.engine_limits(), "containerd", "--config", containerd_file(instance)]
 
 
-def dockerd_config(instance: Instance, *, addresses: Addresses, mtu: int, dns: tuple[str, ...]) -> dict[str, Any]:
-    """Everything in a file of ours: the host's /etc/docker/daemon.json belongs to another engine."""
+def dockerd_config(
+    instance: Instance, *, addresses: Addresses, mtu: int, dns: tuple[str, ...], seccomp: str = ""
+) -> dict[str, Any]:
+    """Everything in a file of ours: the host's /etc/docker/daemon.json belongs to another engine.
+
+    `seccomp` is the file of the profile for all containers and builds; without one it is the engine's own default.
+    """
     config: dict[str, Any] = {
         "hosts": [f"unix://{instance.engine_socket}"],
         "group": USER_RUN,
@@ -70,6 +77,8 @@ def dockerd_config(instance: Instance, *, addresses: Addresses, mtu: int, dns: t
     }
     if dns:
         config["dns"] = list(dns)
+    if seccomp:
+        config["seccomp-profile"] = seccomp
     return config
 
 

@@ -129,13 +129,9 @@ def directories(instance: Instance) -> str:
 
 
 def counters() -> str:
-    low = []
-    for name, wanted in limits.WANTED.items():
-        file = Path("/proc/sys") / name
-        if file.exists() and int(file.read_text()) < wanted and not os.access(file, os.W_OK):
-            low.append(name.replace("/", "."))
-    if low:
-        raise HostError(f"Too low and not to be raised: {', '.join(low)}.")
+    stuck = [limits.name_of(file) for file in limits.low() if not os.access(file, os.W_OK)]
+    if stuck:
+        raise HostError(f"Too low and not to be raised: {', '.join(stuck)}.")
     return "high enough, or raised at the start"
 
 

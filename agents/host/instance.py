@@ -15,10 +15,11 @@ NAME_PATTERN = re.compile(r"[a-z][a-z0-9]{0,7}")
 USER_RUN = "jackin-run"
 USER_WEB = "jackin-web"
 USER_TERM = "jackin-term"
+USER_DNS = "jackin-dns"
 USER_BUILD = "jackin-build"
 USER_REMAP = "jackin-remap"
 GROUP_DB = "jackin-db"
-USERS = (USER_RUN, USER_WEB, USER_TERM, USER_BUILD, USER_REMAP)
+USERS = (USER_RUN, USER_WEB, USER_TERM, USER_DNS, USER_BUILD, USER_REMAP)
 MEMBERS = {GROUP_DB: (USER_RUN, USER_WEB)}
 
 # One range for the whole machine: root in every container of every instance is this unprivileged id.
@@ -117,10 +118,6 @@ class Instance:
     @property
     def database(self) -> Path:
         return self.web / "db.sqlite3"
-
-    @property
-    def static(self) -> Path:
-        return self.web / "static"
 
     @property
     def engine_socket(self) -> Path:

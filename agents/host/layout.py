@@ -10,6 +10,7 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
+from agents.host import database_file
 from agents.host.instance import GROUP_DB, USER_RUN, USER_WEB, Instance
 from agents.host.shell import HostError
 
@@ -77,6 +78,15 @@ def check(directory: Directory) -> None:
             f"{path} belongs to {found.st_uid}:{found.st_gid} with mode {mode:04o}; it must be {wanted}.",
             remedy=f"Look who changed it, then: chown {directory.owner}:{directory.group} {path}"
             f" && chmod {directory.mode:04o} {path}",
+        )
+
+
+def check_database(instance: Instance) -> None:
+    """Raises HostError unless the database, where there is one, is a plain file of the accounts that share it."""
+    if problem := database_file.problem(instance.database, allowed=database_file.owners()):
+        raise HostError(
+            f"The database is not used: {problem}.",
+            remedy=f"Only {USER_WEB} could put it there. Find out who did, move it out of {instance.web}, start again.",
         )
 
 

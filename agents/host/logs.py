@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import os
 import re
+import time
 from pathlib import Path
 
 from agents.host.shell import visible
@@ -12,6 +13,7 @@ from agents.host.shell import visible
 LOG_BYTES = 10 * 1024 * 1024
 LINE_BYTES = 8192
 LAST = 25
+LOUD_PER_MINUTE = 40  # lines that a person is shown; whoever took over a process must not fill the terminal or its log
 LOUD = re.compile(r"\b(ERROR|CRITICAL)\b|^Traceback|^\w+(\.\w+)*Error: ")
 
 
@@ -24,6 +26,7 @@ class ChildLog:
         os.fchmod(self._file.fileno(), 0o600)
         self._size = path.stat().st_size
         self._rest = b""
+        self._minute, self._loud = 0.0, 0
         self.last: collections.deque[str] = collections.deque(maxlen=LAST)
 
     def feed(self, data: bytes) -> list[str]:
@@ -32,7 +35,17 @@ class ChildLog:
         if len(self._rest) > LINE_BYTES:  # a line without end
             lines.append(self._rest)
             self._rest = b""
-        return [text for line in lines if LOUD.search(text := self._store(line))]
+        loud = [text for line in lines if LOUD.search(text := self._store(line))]
+        return self._few(loud) if loud else []
+
+    def _few(self, lines: list[str]) -> list[str]:
+        if time.monotonic() - self._minute > 60:
+            self._minute, self._loud = time.monotonic(), 0
+        shown = lines[: max(0, LOUD_PER_MINUTE - self._loud)]
+        if self._loud < LOUD_PER_MINUTE <= self._loud + len(lines):
+            shown.append(f"(more for one minute only in {self._path})")
+        self._loud += len(lines)
+        return shown
 
     def _store(self, line: bytes) -> str:
         text = visible(line[:LINE_BYTES].decode(errors="replace").rstrip("\r"))

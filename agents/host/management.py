@@ -54,7 +54,7 @@ class Django:
             raise HostError(f"manage.py {words[0]} ended with {process.returncode}:\n{lines}")
 
     def prepare(self) -> bool:
-        """Database and static files for this release; returns whether anything had to be done."""
+        """The database for this release; returns whether anything had to be done."""
         instance = self.settings.instance
         note = instance.host_dir / NOTE
         if _read(note) == self._stamp() and _inode(instance.database):
@@ -64,7 +64,9 @@ class Django:
         python = ["/usr/bin/python3", "-I", "-c", create, str(instance.database)]
         run(as_user(USER_WEB, python, umask=UMASK))
         self.manage("migrate", "--no-input", "-v", "0", user=USER_WEB)
-        self.manage("collectstatic", "--no-input", "--clear", "-v", "0", user=USER_WEB)
+        # Where releases before kept the static files. As their owner: root follows nothing in a place of another's.
+        if os.path.lexists(old := instance.web / "static"):
+            run(as_user(USER_WEB, ["rm", "-rf", "--one-file-system", "--", str(old)]))
         note.write_text(self._stamp())
         return True
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from agents.host import engine_config, netns, processes
+from agents.host import busybox, engine_config, netns, processes, resolvers, seccomp
 from agents.host.addresses import Addresses, look
 from agents.host.engine_api import EngineApi
 from agents.host.firewall import Firewall
@@ -39,22 +39,33 @@ class OwnEngine:
         raise_limits()  # where it may not, the doctor says so
         addresses = netns.ensure(self._instance)
         network = look(without=self._instance.veth)
+        names = resolvers.choose(own=network.addresses, inner=addresses.inner)
+        resolvers.note(self._instance, names)
         firewall = Firewall(self._instance, addresses=addresses)
         firewall.ensure()  # before the first container can run
-        self._write_config(addresses, mtu=network.mtu, dns=netns.name_servers(network.addresses))
-        self.ensure_running()
+        self._configure_and_run(addresses, mtu=network.mtu, dns=names.servers)
         return firewall
+
+    def _configure_and_run(self, addresses: Addresses, *, mtu: int, dns: tuple[str, ...]) -> None:
+        """The first start of an engine is without our profile, which is made from its default; no agent runs then."""
+        profile = seccomp.file(self._instance)
+        if not profile.exists():
+            self._write_config(addresses, mtu=mtu, dns=dns, profile="")
+            self.ensure_running()
+            seccomp.make(self._instance, self.api, busybox=busybox.ensure(self._instance))
+        self._write_config(addresses, mtu=mtu, dns=dns, profile=str(profile))
+        self.ensure_running()
 
     def ensure_running(self) -> None:
         """Start whichever of the two does not run."""
         self._ensure("containerd", engine_config.containerd_file(self._instance), self._containerd_answers)
         self._ensure("dockerd", engine_config.dockerd_file(self._instance), self.api.ping)
 
-    def _write_config(self, addresses: Addresses, *, mtu: int, dns: tuple[str, ...]) -> None:
+    def _write_config(self, addresses: Addresses, *, mtu: int, dns: tuple[str, ...], profile: str) -> None:
         """A running dockerd whose configuration changed is stopped: its containers go on, the new one finds them."""
         instance = self._instance
         _write(Path(engine_config.containerd_file(instance)), engine_config.containerd_toml(instance))
-        config = engine_config.dockerd_config(instance, addresses=addresses, mtu=mtu, dns=dns)
+        config = engine_config.dockerd_config(instance, addresses=addresses, mtu=mtu, dns=dns, seccomp=profile)
         if _write(Path(engine_config.dockerd_file(instance)), json.dumps(config, indent=1)):
             self._stop("dockerd", engine_config.dockerd_file(instance))
 
@@ -97,7 +108,7 @@ class OwnEngine:
                 start_new_session=True,
             )  # fmt: skip
         child.returncode = 0  # from here on the pidfd is the handle; Popen must neither warn nor reap
-        # nsenter becomes dockerd by exec: the number stays.
+        # nsenter becomes dockerd, prlimit containerd, by exec: the number stays.
         return Found(pid=child.pid, pidfd=os.pidfd_open(child.pid), argv=tuple(argv))
 
     def _log(self, program: str) -> Path:

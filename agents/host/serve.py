@@ -99,6 +99,7 @@ def _serve(arguments: argparse.Namespace, instance: Instance) -> int:
     if not release.installed(TREE, instance):
         _run_installed_copy(instance)
     layout.ensure(layout.table(instance))
+    layout.check_database(instance)
     with locked(instance):
         check_listen(arguments, instance)  # after the lock: a second supervisor hears of the first, not of its port
         wanted = Settings(

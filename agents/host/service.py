@@ -11,7 +11,18 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from agents.host import base_image, busybox, children, dependencies, first_admin, release, settings
+from agents.host import (
+    base_image,
+    busybox,
+    children,
+    dependencies,
+    first_admin,
+    forwarding,
+    release,
+    resolvers,
+    settings,
+    static_files,
+)
 from agents.host.management import Django
 from agents.host.own_engine import OwnEngine
 from agents.host.settings import Settings
@@ -64,7 +75,8 @@ class Service:
             release.point(self._tree / "venv", place)
             dependencies.front_end(self._tree, self._instance, extra_ca=self._settings.extra_ca_file)
             release.make_current(self._tree, self._instance)
-            with step("preparing the database and the static files"):
+            with step("preparing the static files and the database"):
+                static_files.collect(self._tree, self._instance)
                 self._django.prepare()
             engine()
         base_image.ensure(self._engine.api, self._instance)
@@ -78,8 +90,11 @@ class Service:
 
     def _supervisor(self) -> tuple[Supervisor, dict[str, socket.socket]]:
         listening = {name: children.bind(wanted) for name, wanted in children.listeners(self._instance).items()}
+        upstreams = resolvers.noted_upstreams(self._instance)
+        if upstreams:
+            listening |= forwarding.bind(self._instance)
         made = Supervisor(
-            children.children(self._settings, self._tree),
+            children.children(self._settings, self._tree, upstreams=upstreams),
             listening=listening,
             logs=self._instance.logs,
             pids=self._instance.run_root,

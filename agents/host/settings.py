@@ -108,7 +108,6 @@ def child_env(settings: Settings, *, secret: bool) -> dict[str, str]:
         "JACKIN_TERMINALS_SOCKET": str(instance.terminals_socket),
         "JACKIN_FEED_SOCKET": str(instance.feed_socket),
         "JACKIN_DATABASE": str(instance.database),
-        "JACKIN_STATIC": str(instance.static),
         "JACKIN_INSECURE_HTTP": "1" if settings.insecure_http else "0",
         "JACKIN_EXTRA_CA": str(settings.extra_ca_file or ""),
         "JACKIN_PUBLISHED_CONSTRUCT": "1" if settings.published_construct else "0",

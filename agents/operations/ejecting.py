@@ -113,7 +113,7 @@ def _stop(agent: Agent, engines: Engines) -> str:
 
 
 def _launches_of(agent: Agent) -> list[str]:
-    return [one.id.hex for one in Operation.objects.filter(agent=agent, kind=OperationKind.LAUNCH)]
+    return [found.hex for found in agent.operations.filter(kind=OperationKind.LAUNCH).values_list("id", flat=True)]
 
 
 def queue_again(agent: Agent) -> None:

@@ -6,17 +6,21 @@ import datetime
 import os
 import re
 import secrets
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
-from django.db.models import F, Q
+from django.db.models import Case, Count, F, Q, When
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from agents.models import Operation, OperationState
+from agents.models import Operation, OperationKind, OperationState
 
 LEASE = datetime.timedelta(seconds=60)
 MOST_ATTEMPTS = 3
+MOST_AT_ONCE = 3  # operations of one person under way: nobody takes all workers
+
+_TAKING = threading.Lock()  # else threads that wake together count before any of them has taken
 
 
 class LeaseLost(Exception):
@@ -31,17 +35,23 @@ def process_name() -> str:
 def take(process: str) -> Operation | None:
     """Take the oldest operation that waits or whose worker is gone; None when there is none.
 
+    Ejects go before launches, and one person has at most MOST_AT_ONCE operations under way.
     The row's `lease_owner` is new for each take, so that of two threads of one process only one holds it.
     """
+    with _TAKING:
+        return _take(process)
+
+
+def _take(process: str) -> Operation | None:
     for found in _free()[:20]:
         token = f"{process}.{secrets.token_hex(6)}"
         same = Operation.objects.filter(
             pk=found.pk, state=found.state, lease_owner=found.lease_owner, lease_until=found.lease_until
         )
         if same.update(**_terms(token), started_at=Coalesce(F("started_at"), timezone.now())):
-            return Operation.objects.select_related("agent__owner", "agent__agent_class", "requested_by").get(
-                pk=found.pk
-            )
+            rows = Operation.objects.select_related("agent__owner", "agent__agent_class", "requested_by")
+            # JSON is read where the work can fail of it: a forged value must not come back here for ever.
+            return rows.defer("request", "agent__agent_class__runtimes").get(pk=found.pk)
     return None
 
 
@@ -69,12 +79,25 @@ def is_alive(token: str) -> bool:
 
 def _free() -> list[Operation]:
     open_rows = Operation.objects.filter(state__in=(OperationState.QUEUED, OperationState.RUNNING))
-    rows = open_rows.order_by("created_at").only("pk", "state", "lease_owner", "lease_until")
+    rows = open_rows.only("pk", "state", "lease_owner", "lease_until").order_by(
+        Case(When(kind=OperationKind.EJECT, then=0), default=1), "created_at"
+    )
     now = timezone.now()
     expired = Q(state=OperationState.RUNNING, lease_until__lt=now)
-    found = list(rows.filter(Q(state=OperationState.QUEUED) | expired)[:50])
+    waiting = Q(state=OperationState.QUEUED) & ~Q(requested_by__in=_busy_people(now))
+    found = list(rows.filter(waiting | expired)[:50])
     held = rows.filter(state=OperationState.RUNNING).exclude(expired)[:200]
     return found + [row for row in held if not is_alive(row.lease_owner)]
+
+
+def _busy_people(now: datetime.datetime) -> list[int]:
+    """Those who have as many operations under way as one person may; what the service itself asked for is nobody's."""
+    under_way = Operation.objects.filter(
+        state=OperationState.RUNNING, lease_until__gte=now, requested_by__isnull=False
+    ).values("requested_by")
+    return list(
+        under_way.annotate(count=Count("pk")).filter(count__gte=MOST_AT_ONCE).values_list("requested_by", flat=True)
+    )
 
 
 def _terms(token: str) -> dict[str, object]:

@@ -35,7 +35,7 @@ def checked_launch(operation: Operation) -> tuple[Agent, User, tuple[MountReques
         raise Refused("The agent's name does not fit its owner and class.")
     _refuse_first(class_problems(agent_class, slug=agent_class.slug, runtime=agent.runtime))
     _refuse_first(limit_problems(cpus=agent.cpus, memory_gb=agent.memory / GIB, pids=agent.pids))
-    wanted = _mounts_of(operation.request)
+    wanted = _mounts_of(operation)
     _refuse_first(mounts.mount_list_problems(wanted))
     if agent.workdir != wanted[0].destination:
         raise Refused("The agent's working directory is not its project.")
@@ -78,11 +78,11 @@ def _agent_and_owner(operation: Operation, kind: str) -> tuple[Agent, User]:
     return agent, person
 
 
-def _mounts_of(request: Any) -> tuple[MountRequest, ...]:
+def _mounts_of(operation: Operation) -> tuple[MountRequest, ...]:
     try:
-        asked = request["mounts"]
+        asked = operation.request["mounts"]
         return tuple(_mount(one) for one in asked)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         raise Refused("The mounts of the operation cannot be read.") from None
 
 

@@ -78,7 +78,7 @@ def _end(agent: Agent, *, engines: Engines, streams: StreamSink) -> None:
     if any(one.status not in GONE for one in containers):
         return
     reason = ended_because(containers[0] if containers else None)
-    launches = [one.id.hex for one in Operation.objects.filter(agent=agent, kind=OperationKind.LAUNCH)]
+    launches = [found.hex for found in agent.operations.filter(kind=OperationKind.LAUNCH).values_list("id", flat=True)]
     if cleanup.remove_objects(engines, key=agent.key, launches=launches):
         return  # the next minute tries again; until then the agent is shown as it was
     streams.drop(agent.key, reason)

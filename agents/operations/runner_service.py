@@ -12,6 +12,7 @@ from typing import Any
 from agents.engine.errors import BrokerRefused, EngineError
 from agents.engine.types import MountProblem, MountRequest
 from agents.models import OPEN_STATES, Operation, User
+from agents.models.accounts import USERNAME_PATTERN
 from agents.operations import permissions
 from agents.operations.engines import Engines
 from agents.operations.environment import MOST_BYTES, MOST_VARIABLES
@@ -19,6 +20,7 @@ from agents.operations.errors import Conflict, OperationError, Refused, Unavaila
 from agents.operations.mounts import MOST_MOUNTS
 from agents.operations.permissions import Action
 from agents.operations.secret_store import SecretStore
+from agents.operations.text import visible
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +53,7 @@ class RunnerService:
                 raise BadRequest("The runner knows no such request.")
             allowed, answer = self._answers[op]
             if unknown := request.keys() - allowed - {"op"}:
-                raise BadRequest(f"The runner does not know the key {min(unknown)[:40]} here.")
+                raise BadRequest(f"The runner does not know the key {visible(min(unknown)[:40])} here.")
             return {"ok": True} | answer(request)
         except OperationError as error:
             return _no(error.code, error.message, error.remedy)
@@ -80,7 +82,10 @@ class RunnerService:
                 self._secrets.drop(operation)
 
     def _check_mounts(self, request: Mapping[str, Any]) -> Reply:
-        user = User.objects.filter(username=str(request.get("user", ""))).first()
+        name = request.get("user")
+        if not isinstance(name, str) or not re.fullmatch(USERNAME_PATTERN, name):
+            raise BadRequest("“user” has to be the name of a web account.")
+        user = User.objects.filter(username=name).first()
         if user is None or not permissions.can(user, Action.CHECK_MOUNTS):
             raise Refused("This account may not look at mounts.")
         found = self._engines.broker.check(user.get_username(), _mounts(request.get("mounts")))

@@ -18,7 +18,7 @@ from agents.operations.streams import StreamSink
 
 logger = logging.getLogger(__name__)
 
-THREADS = 4
+THREADS = 8  # most of their time they wait for engine and broker
 LOOK_EVERY = 2.0  # seconds, when nobody wakes us
 BEAT_EVERY = 10.0
 

@@ -1,4 +1,4 @@
-"""What every websocket passes before its consumer: a known host, a known address."""
+"""What every request passes first, be it for a page, a static file or a websocket: a known host."""
 
 from __future__ import annotations
 
@@ -15,12 +15,16 @@ async def refuse(scope: Any, receive: Any, send: Any) -> None:
 
 
 class HostCheck:
-    """Django looks at the Host header of pages only; the same list holds for websockets here."""
+    """Django looks at the Host header of its pages only; the same list holds for websockets and static files here.
 
-    def __init__(self, application: Any) -> None:
+    A page of another name that an attacker points at this address (rebinding) is refused by `otherwise`.
+    """
+
+    def __init__(self, application: Any, *, otherwise: Any = refuse) -> None:
         self.application = application
+        self.otherwise = otherwise
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
         known = len(hosts) == 1 and validate_host(split_domain_port(hosts[0])[0], settings.ALLOWED_HOSTS)
-        await (self.application if known else refuse)(scope, receive, send)
+        await (self.application if known else self.otherwise)(scope, receive, send)

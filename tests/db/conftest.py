@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
+import socket
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
+from pytest_django import Settings
 
 from agents.broker import wire
 from agents.engine.fake import FakeEngine
 from agents.engine.fake_broker import FakeBroker
+from agents.engine.feed_client import FeedClient
 from agents.engine.images import BASE_TAG
 from agents.engine.types import LaunchSpec
-from agents.models import Operation
+from agents.models import Agent, Operation, User
 from agents.operations import gateway, leases
 from agents.operations.engines import BuiltinImages, Engines
 from agents.operations.runner_service import RunnerService
 from agents.operations.secret_store import SecretStore
 from agents.operations.workers import Workers
+from tests import factories
 from tests.db.doubles import Broken, RecordedStreams
+from tests.support.terminals import TerminalsProcess, terminals_process
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -116,3 +122,43 @@ def gate(world: World, monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, Any
 
     monkeypatch.setattr(gateway.wire, "call", call)
     return seen
+
+
+# ── A terminal's websocket: its owner, an agent, the real terminals process, the program's end of the TTY ──
+
+
+@pytest.fixture
+def owner(alice: User) -> Any:
+    from tests.support.websockets import Person  # the application: not before the settings of tests are made
+
+    return Person(alice)
+
+
+@pytest.fixture
+def agent(alice: User) -> Agent:
+    return factories.agent(alice)
+
+
+@pytest.fixture
+def terminals(tmp_path: pathlib.Path, settings: Settings) -> Iterator[TerminalsProcess]:
+    with terminals_process(tmp_path) as process:
+        settings.JACKIN_TERMINALS_SOCKET = process.viewer_path
+        yield process
+
+
+@pytest.fixture
+def feed(terminals: TerminalsProcess) -> Iterator[FeedClient]:
+    client = FeedClient(terminals.feed_path)
+    client.connect()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def tty(feed: FeedClient, agent: Agent) -> Iterator[socket.socket]:
+    """The program's end of the agent's terminal; the other one is handed to the real process."""
+    program, ours = socket.socketpair()
+    feed.push(agent.key, ours, 24, 80)
+    program.settimeout(10)
+    yield program
+    program.close()

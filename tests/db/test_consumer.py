@@ -6,7 +6,6 @@ import asyncio
 import json
 import pathlib
 import socket
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,47 +15,11 @@ from pytest_django import Settings
 from agents.engine.feed_client import FeedClient
 from agents.models import Agent, AuditEvent, User
 from agents.web.terminal.consumer import TerminalConsumer
-from agents.web.terminal.protocol import ENDED, LOGGED_OUT, REFUSED, UNAVAILABLE
-from tests import factories
-from tests.support.terminals import TerminalsProcess, terminals_process
+from agents.web.terminal.protocol import ENDED, REFUSED, UNAVAILABLE
+from tests.support.terminals import TerminalsProcess
 from tests.support.websockets import HOST, ORIGIN, PATIENCE, Person, closed, control, opened, output, refused, websocket
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture
-def owner(alice: User) -> Person:
-    return Person(alice)
-
-
-@pytest.fixture
-def agent(alice: User) -> Agent:
-    return factories.agent(alice)
-
-
-@pytest.fixture
-def terminals(tmp_path: pathlib.Path, settings: Settings) -> Iterator[TerminalsProcess]:
-    with terminals_process(tmp_path) as process:
-        settings.JACKIN_TERMINALS_SOCKET = process.viewer_path
-        yield process
-
-
-@pytest.fixture
-def feed(terminals: TerminalsProcess) -> Iterator[FeedClient]:
-    client = FeedClient(terminals.feed_path)
-    client.connect()
-    yield client
-    client.close()
-
-
-@pytest.fixture
-def tty(feed: FeedClient, agent: Agent) -> Iterator[socket.socket]:
-    """The program's end of the agent's terminal; the other one is handed to the real process."""
-    program, ours = socket.socketpair()
-    feed.push(agent.key, ours, 24, 80)
-    program.settimeout(PATIENCE)
-    yield program
-    program.close()
 
 
 # ── Refused before accept ────────────────────────────────────────────────────────────────────────
@@ -91,9 +54,9 @@ async def test_with_tls_only_https_pages_may_open_it(agent: Agent, owner: Person
 
 
 @pytest.mark.usefixtures("tty")
-async def test_nobody_is_refused(agent: Agent) -> None:
+async def test_nobody_is_refused(agent: Agent, settings: Settings) -> None:
     await refused(websocket(agent, cookie=None))
-    await refused(websocket(agent, cookie=b"jackin-session=0123456789abcdef0123456789abcdef"))
+    await refused(websocket(agent, cookie=f"{settings.SESSION_COOKIE_NAME}=0123456789abcdef0123456789abcdef".encode()))
 
 
 @pytest.mark.usefixtures("tty")
@@ -194,17 +157,6 @@ async def test_what_our_page_never_sends_ends_it(agent: Agent, owner: Person, me
         await control(connection, "ready")
         await connection.send_to(**message)
         assert await closed(connection) == REFUSED
-
-
-@pytest.mark.usefixtures("tty")
-async def test_a_logout_closes_it(agent: Agent, owner: Person, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(TerminalConsumer, "check_every", 0.05)
-    async with opened(agent, owner) as connection:
-        await control(connection, "ready")
-        await control(connection, "viewers")
-        assert await connection.receive_nothing(timeout=0.3), "closed though the session lives"
-        await sync_to_async(owner.client.logout)()
-        assert await closed(connection) == LOGGED_OUT
 
 
 @pytest.mark.usefixtures("tty")

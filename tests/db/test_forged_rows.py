@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.db import connection
 
 from agents.models import Agent, AgentClass, Operation, OperationKind, User
+from agents.operations.images import prepare_images
 from agents.operations.launch import GIB
 from tests import factories
 from tests.db.conftest import NOTHING, World
@@ -54,6 +56,34 @@ def test_forged_mounts(world: World, alice: User, request_: Any) -> None:
     operation = factories.launch(alice)
     Operation.objects.filter(pk=operation.pk).update(request=request_)
     refused(world)
+
+
+def test_a_request_too_deep_to_be_read_fails_and_never_comes_back(world: World, alice: User, bob: User) -> None:
+    """SQLite takes JSON of 1,500 levels, Python does not."""
+    factories.launch(alice)
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE agents_operation SET request = %s", [f'{{"mounts": {"[" * 1500}{"]" * 1500}}}'])
+    assert world.workers.work_once()
+    ((state, error),) = Operation.objects.values_list("state", "error")
+    assert (state, "cannot be read" in error, world.objects()) == ("failed", True, NOTHING)
+    factories.launch(bob, mounts=(factories.mount("/home/bob/project"),))
+    assert world.work().state == "succeeded"
+
+
+def test_a_class_too_deep_to_be_read_fails_too(world: World, alice: User) -> None:
+    factories.launch(alice)
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE agents_agentclass SET runtimes = %s", ["[" * 1500 + "]" * 1500])
+    assert world.work().state == "failed"
+    assert world.objects() == NOTHING
+
+
+@pytest.mark.parametrize("fields", [{"source": "builtin:../../etc"}, {"runtimes": 7}, {"runtimes": ["../../x"]}])
+def test_a_forged_class_does_not_keep_the_service_from_starting(
+    world: World, alice: User, fields: dict[str, Any]
+) -> None:
+    AgentClass.objects.update(**fields)
+    assert list(prepare_images(world.engines, log=lambda _: None)) == []
 
 
 @pytest.mark.parametrize(

@@ -165,6 +165,25 @@ def test_a_lease_is_taken_once_until_it_ends(alice: User) -> None:
 
 
 @pytest.mark.django_db
+def test_one_person_does_not_take_all_workers(alice: User, bob: User) -> None:
+    process = leases.process_name()
+    for person, many in ((alice, leases.MOST_AT_ONCE + 60), (bob, 1)):
+        for _ in range(many):
+            factories.launch(person)
+    taken = [leases.take(process) for _ in range(leases.MOST_AT_ONCE + 2)]
+    asked = [found.requested_by for found in taken if found is not None]
+    assert asked == [alice] * leases.MOST_AT_ONCE + [bob], "then nobody has any left that may begin"
+
+
+@pytest.mark.django_db
+def test_an_eject_goes_before_launches_that_wait(alice: User) -> None:
+    factories.launch(alice)
+    eject = Operation.objects.create(kind="eject", agent=factories.agent(alice), requested_by=alice)
+    taken = leases.take(leases.process_name())
+    assert taken == eject
+
+
+@pytest.mark.django_db
 def test_a_heartbeat_keeps_a_lease(alice: User) -> None:
     factories.launch(alice)
     taken = leases.take(leases.process_name())
@@ -182,9 +201,9 @@ def test_a_token_tells_whether_its_process_lives() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_two_runners_never_work_on_the_same(world: World) -> None:
-    """Eight threads of two runners at once, thirty launches: each is taken by exactly one."""
-    alice = factories.person("alice")
-    wanted = {factories.launch(alice).pk for _ in range(30)}
+    """Eight threads of two runners at once, thirty launches of ten people: each is taken by exactly one."""
+    people = [factories.person(f"person-{number}") for number in range(10)]
+    wanted = {factories.launch(person).pk for person in people for _ in range(leases.MOST_AT_ONCE)}
     taken: list[object] = []
     barrier = threading.Barrier(8)
 

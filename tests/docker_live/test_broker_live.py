@@ -11,7 +11,7 @@ import secrets
 
 import pytest
 
-from agents.broker.admit import COUNTERS
+from agents.broker.counters import COUNTERS
 from agents.engine.errors import BrokerRefused
 from tests.docker_live.broker_fixtures import ann, ben, home, kit, make, system_group  # noqa: F401
 from tests.docker_live.broker_kit import IMAGE, Agent, Kit, agent, request, running, wait_for

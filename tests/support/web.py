@@ -31,10 +31,10 @@ class WebClient:
     def post(self, path: str, data: dict[str, str], *, page: str | None = None) -> requests.Response:
         """Post a form with the token of `page` (default: the same address)."""
         found = TOKEN.search(self.get(page or path).text)
-        token = found.group(1) if found else self.http.cookies.get("csrftoken", "")
+        token = found.group(1) if found else ""
         headers = {"Origin": self.service.url, "Referer": self.service.url + path}
         return self.http.post(
-            self.service.url + path, data={**data, "csrfmiddlewaretoken": token or ""}, headers=headers, timeout=60
+            self.service.url + path, data={**data, "csrfmiddlewaretoken": token}, headers=headers, timeout=60
         )
 
     def log_in(self, user: str, password: str) -> None:

@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 from agents.operations.ejecting import eject_all
 from agents.operations.engines import build_engines
 from agents.operations.streams import NoStreams
+from agents.operations.text import visible
 
 
 class Command(BaseCommand):
@@ -16,5 +17,5 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         if problems := eject_all(build_engines(), streams=NoStreams()):
-            raise CommandError("\n".join(problems))
+            raise CommandError("\n".join(visible(one) for one in problems))
         self.stdout.write("no agent is left")

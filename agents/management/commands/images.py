@@ -20,6 +20,6 @@ class Command(BaseCommand):
         try:
             made = prepare_images(build_engines(), log=lambda line: self.stdout.write(visible(line)))
             for slug, runtime, tag in made:
-                self.stdout.write(f"{slug} {runtime}: {tag}")
+                self.stdout.write(visible(f"{slug} {runtime}: {tag}"))
         except (EngineError, OperationError) as error:
             raise CommandError(f"{error.message} {error.remedy}".strip()) from None

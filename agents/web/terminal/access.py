@@ -15,6 +15,7 @@ from agents.models import User
 from agents.operations import terminals
 from agents.operations.errors import NotFound
 from agents.operations.terminals import TerminalAccess
+from agents.web import peer
 
 Scope = Mapping[str, Any]
 
@@ -55,6 +56,9 @@ def _user(scope: Scope) -> User:
     if not session_key:
         raise NotLoggedIn
     session = import_module(settings.SESSION_ENGINE).SessionStore(session_key)
+    bound = session.get(peer.BOUND)
+    if bound is not None and not peer.fits(bound, peer.of(scope.get("client"), scope.get("server"))):
+        raise NotLoggedIn  # the cookie was stolen by another account of this machine, or planted by one
     user = get_user(SimpleNamespace(session=session))  # type: ignore[arg-type] # it reads only the session
     if not isinstance(user, User) or not user.is_active or user.must_change_password:
         raise NotLoggedIn

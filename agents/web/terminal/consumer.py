@@ -16,13 +16,14 @@ from django.conf import settings
 from agents.operations.errors import NotFound
 from agents.terminals import protocol as frames
 from agents.terminals.protocol import FrameDecoder
+from agents.web import origin
 from agents.web.terminal import access, protocol
 
 log = logging.getLogger(__name__)
 
 READ: Final = 256 * 1024
 CONNECT_WITHIN: Final = 5.0  # seconds
-CHECK_EVERY: Final = 20.0  # seconds between two looks whether the session still lives
+CHECK_EVERY: Final = 3.0  # seconds between two looks whether the session still lives
 MOST_UNSENT: Final = 2 * 1024 * 1024  # input that terminals did not take; our page stops long before
 
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
@@ -53,7 +54,7 @@ class TerminalConsumer(AsyncConsumer):  # type: ignore[misc] # channels has no t
 
     async def websocket_connect(self, message: Mapping[str, Any]) -> None:
         key = self.scope["url_route"]["kwargs"]["key"]
-        if not protocol.same_origin(self.scope["headers"], scheme=self._scheme()):
+        if not self._asked_by_our_page():
             log.warning("agent %s: terminal refused, the page is of another origin", key)
             await self._close(protocol.REFUSED)
             return
@@ -71,6 +72,14 @@ class TerminalConsumer(AsyncConsumer):  # type: ignore[misc] # channels has no t
             await self.send({"type": "websocket.accept"})
             self._start(self._show(reader))
             self._start(self._watch_session(found.key))
+
+    def _asked_by_our_page(self) -> bool:
+        headers = self.scope["headers"]
+        return (
+            origin.same_origin(headers, scheme=self._scheme())
+            and origin.fetched_here(headers)
+            and origin.times_sent(headers, settings.SESSION_COOKIE_NAME) < 2
+        )
 
     def _scheme(self) -> str:
         """daphne leaves the scheme out; with TLS there is only wss."""

@@ -1,17 +1,15 @@
-"""What a terminal's websocket may carry, and from which page it may be opened: pure functions."""
+"""What a terminal's websocket may carry: pure functions."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from agents.terminals import protocol as frames
 
 MOST_INPUT: Final = 64 * 1024  # one message of the browser; it cuts what is pasted
 MOST_TEXT: Final = 1024
-DEFAULT_PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443}
 DEFAULT_SIZE: Final = frames.Size(rows=24, columns=80)
 
 # Codes of a websocket's end; the page says what they mean and whether to try again.
@@ -21,40 +19,9 @@ NOT_YOURS: Final = 4404
 REFUSED: Final = 4400
 UNAVAILABLE: Final = 1013
 
-Headers = Iterable[tuple[bytes, bytes]]
-
 
 class BadMessage(Exception):
     """The browser sent what our page never sends."""
-
-
-def same_origin(headers: Headers, *, scheme: str) -> bool:
-    """Whether the page that opens the websocket has exactly the address it connects to: scheme, host and port.
-
-    `scheme` is the websocket's, ws or wss. No Origin, two of them, or `null` is no.
-    """
-    origins = [value for name, value in headers if name == b"origin"]
-    hosts = [value for name, value in headers if name == b"host"]
-    if len(origins) != 1 or len(hosts) != 1:
-        return False
-    page = "https" if scheme == "wss" else "http"
-    asked = _place(origins[0].decode("latin-1"))
-    return asked is not None and asked == _place(f"{page}://{hosts[0].decode('latin-1')}")
-
-
-def _place(url: str) -> tuple[str, str, int] | None:
-    """Scheme, host, port of an origin; None where it is anything else."""
-    if not url.isprintable() or " " in url:
-        return None
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return None
-    bare = not (parts.path or parts.query or parts.fragment or parts.username is not None or parts.password is not None)
-    if parts.scheme not in DEFAULT_PORTS or not parts.hostname or not bare or url.endswith(("?", "#")):
-        return None
-    return parts.scheme, parts.hostname, DEFAULT_PORTS[parts.scheme] if port is None else port
 
 
 def size_in(query: bytes) -> frames.Size:

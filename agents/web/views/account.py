@@ -14,6 +14,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from agents.models import User
 from agents.operations import accounts, audit, selectors
 from agents.operations.errors import Invalid, Refused
+from agents.web import peer
 from agents.web.auth import safe_next, signed_in
 from agents.web.forms.account import LoginForm, PasswordForm
 from agents.web.http import Request
@@ -28,6 +29,7 @@ def log_in(request: HttpRequest) -> HttpResponse:
     if form.is_bound and form.is_valid():
         user = form.get_user()
         login(request, user)
+        request.session[peer.BOUND] = peer.of_request(request)
         audit.record("person.login", actor=user)
         return redirect(safe_next(request))
     if form.is_bound:

@@ -129,6 +129,25 @@ def test_log_is_bounded_and_shows_only_errors(tmp_path: Path, monkeypatch: pytes
     assert (tmp_path / "x.log").stat().st_mode & 0o777 == 0o600
 
 
+def test_a_flood_of_errors_reaches_the_log_but_not_the_terminal(tmp_path: Path) -> None:
+    log = ChildLog(tmp_path / "x.log")
+    shown = [line for n in range(500) for line in log.feed(b"ERROR %d\n" % n)]
+    assert shown[:2] == ["ERROR 0", "ERROR 1"]
+    assert len(shown) < 50
+    assert str(tmp_path / "x.log") in shown[-1]
+    log.close()
+    assert "ERROR 499" in (tmp_path / "x.log").read_text()
+
+
+def test_output_without_a_line_end_takes_no_memory(tmp_path: Path) -> None:
+    log = ChildLog(tmp_path / "x.log")
+    for _ in range(100):
+        log.feed(b"x" * 65536)
+    assert len(log._rest) <= 8192
+    assert sum(len(line) for line in log.last) <= 25 * 8192
+    log.close()
+
+
 def test_visible_leaves_nothing_that_steers_a_terminal() -> None:
     assert visible("a\x1b]0;t\x07\u202eb\r\nc") == "a\\x1b]0;t\\x07\\u202eb\\r\\nc"
 

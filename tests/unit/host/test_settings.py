@@ -19,7 +19,11 @@ from agents.host.shell import HostError
 
 ROOT = Path(__file__).resolve().parents[3]
 HERE = Settings(instance=Instance(name="some", port=8123))
-NEVER_SET = {"JACKIN_DEBUG", "JACKIN_TLS"}  # for development; comes with TLS
+NEVER_SET = {
+    "JACKIN_DEBUG",
+    "JACKIN_TLS",
+    "JACKIN_STATIC",
+}  # for development; comes with TLS; where files are collected
 
 
 def test_every_setting_reaches_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:

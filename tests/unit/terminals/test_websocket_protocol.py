@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.terminals.protocol import FrameDecoder, Size
+from agents.web.origin import same_origin
 from agents.web.terminal.protocol import (
     DEFAULT_SIZE,
     MOST_INPUT,
     BadMessage,
     frame_of,
     message_of,
-    same_origin,
     size_in,
 )
 

@@ -1,0 +1,115 @@
+"""The first password: one login, within one hour, and nothing but a password of one's own after it."""
+
+from __future__ import annotations
+
+import datetime
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.db import connection
+from django.test import Client
+from django.urls import URLPattern, URLResolver, get_resolver
+from django.utils import timezone
+
+from agents.models import AuditEvent, User
+from agents.operations import accounts
+
+FIRST = "abcdefghijkmnopqrstuvwxy"
+TRIES = 6
+
+
+def log_in(client: Client, password: str = FIRST) -> bool:
+    answer = client.post("/login", {"username": "operator", "password": password})
+    return answer.status_code == 302
+
+
+@pytest.fixture
+def first(db: None) -> User:
+    assert accounts.first_administrator("operator", password=FIRST)
+    return User.objects.get()
+
+
+def test_it_works_once(first: User) -> None:
+    assert log_in(Client())
+    assert not log_in(Client())
+
+
+@pytest.mark.parametrize(("minutes", "works"), [(0, True), (59, True), (60, False), (61, False), (10**6, False)])
+def test_it_works_for_one_hour(first: User, monkeypatch: pytest.MonkeyPatch, minutes: int, works: bool) -> None:
+    later = timezone.now() + datetime.timedelta(minutes=minutes)
+    monkeypatch.setattr(timezone, "now", lambda: later)
+    assert log_in(Client()) is works
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_logins_at_the_same_moment_one_gets_in(first: User) -> None:
+    ready, answers = threading.Barrier(TRIES), []
+
+    def race() -> None:
+        client = Client()
+        ready.wait(20)
+        try:
+            answers.append(log_in(client))
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=race) for _ in range(TRIES)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(answers) == [False] * (TRIES - 1) + [True]
+    assert AuditEvent.objects.filter(action="password.one-time.used", outcome="done").count() == 1
+
+
+def every_address(patterns: list[Any], before: str = "/") -> Iterator[str]:
+    """An address for each route there is, those of the admin included."""
+    for pattern in patterns:
+        text = str(pattern.pattern).removeprefix("^").replace(r"\Z", "").replace("$", "")
+        text = text.replace("(?P<key>[0-9a-f]{32})", "f" * 32).replace("(?P<url>.*)", "x")
+        text = text.replace("(?P<app_label>agents|auth)/", "agents/").replace("<path:object_id>", "1")
+        text = text.replace("<uuid:operation_id>", "00000000-0000-4000-8000-000000000000").replace("<id>", "1")
+        text = text.replace("<int:content_type_id>/<path:object_id>", "1/1")
+        if isinstance(pattern, URLResolver):
+            yield from every_address(pattern.url_patterns, before + text)
+        elif isinstance(pattern, URLPattern):
+            yield before + text
+
+
+def test_with_it_no_page_opens_but_that_for_a_new_password(first: User) -> None:
+    client = Client()
+    assert log_in(client)
+    seen = 0
+    for path in every_address(get_resolver().url_patterns):
+        if path in {"/password", "/logout", "/login", "/admin/logout/", "/admin/password_change/"}:
+            continue
+        for method in (client.get, client.post):
+            answer = method(path)
+            assert (answer.status_code, answer["Location"]) == (302, "/password"), path
+            seen += 1
+    assert seen > 40
+    assert client.get("/password").status_code == 200
+
+
+def test_the_session_that_it_opened_is_an_ordinary_one_after_the_change(first: User) -> None:
+    client, new = Client(), "a wholly different passphrase"
+    assert log_in(client)
+    before = client.cookies[settings.SESSION_COOKIE_NAME].value
+    assert client.post("/password", {"new_password1": new, "new_password2": new})["Location"] == "/"
+    assert client.cookies[settings.SESSION_COOKIE_NAME].value != before
+    assert client.get("/admin/").status_code == 200
+    assert not log_in(Client())
+    assert log_in(Client(), new)
+
+
+def test_it_is_in_no_row_and_no_log(first: User, caplog: pytest.LogCaptureFixture, capsys: Any) -> None:
+    caplog.set_level("DEBUG")
+    assert not log_in(Client(), FIRST + "x")
+    assert log_in(Client())
+    assert not log_in(Client())
+    assert FIRST not in "\n".join(connection.connection.iterdump())
+    printed = capsys.readouterr()
+    assert FIRST not in caplog.text + printed.out + printed.err
