@@ -41,7 +41,7 @@ def names(path: str, *, prefix: str, most: int, identity: Identity, until: float
                 raise Refusal("filesystem", path=plain, fstype=answer["fstype"], detail="", allowed=allowed)
             return {"ok": True, "path": plain, **answer}
     except owner.Hangs:
-        raise Refusal("timeout", path=plain, seconds=int(owner.SECONDS)) from None
+        raise Refusal("timeout", path=plain, seconds=int(owner.SECONDS_TO_LOOK)) from None
 
 
 def _check_listable(path: str) -> None:

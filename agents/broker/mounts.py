@@ -1,8 +1,8 @@
 """Staging: the mounts of one launch, id-mapped, in a directory of root's until Docker has bound them.
 
 The parent is 0700 root. dockerd and runc (1.1 and later) open bind sources before they enter the container's user
-namespace, so this is enough (seen with Docker 20.10 and runc 1.1.5). Each launch has a private tmpfs of its own, so
-that nothing below it spreads to other mount namespaces where `/` is a shared mount.
+namespace, so this is enough (seen with Docker 20.10 and runc 1.1.5). The staging directory is a mount of its own,
+which the engine's mount namespace shares: what is mounted here appears there, and goes there when it is unmounted.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def account(name: str, *, until: float) -> Account | None:
             others = tuple((gid, group) for gid, group in answer.pop("others"))
             return Account(others=others, **answer)
     except owner.Hangs:
-        raise Refusal("name-service", account=name, seconds=int(owner.SECONDS)) from None
+        raise Refusal("name-service", account=name, seconds=int(owner.SECONDS_TO_LOOK)) from None
 
 
 def owners(*, uid: int, gid: int, until: float) -> tuple[str, str]:

@@ -86,4 +86,4 @@ def _has_directory(outer: Found, rest: str, identity: Identity, until: float) ->
         with owner.run_as(task, until=until, keep=[outer.fd], **ids) as (answer, _):  # type: ignore[arg-type]
             return bool(answer["there"])
     except owner.Hangs:
-        raise Refusal("timeout", path=outer.source, seconds=int(owner.SECONDS)) from None
+        raise Refusal("timeout", path=outer.source, seconds=int(owner.SECONDS_TO_LOOK)) from None

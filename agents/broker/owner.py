@@ -17,7 +17,7 @@ from typing import Any
 from agents.broker import syscalls
 
 SECONDS = 3.0  # within which a request that looks is answered or refused
-SECONDS_TO_LOOK = 2.2  # of them; the rest is for ending a child and sending the answer, on a busy machine too
+SECONDS_TO_LOOK = 2.0  # of them; the rest is for ending a child and sending the answer, on a busy machine too
 MOST_ANSWER = 256 * 1024  # 200 names as JSON: up to 12 bytes for each 4 of them
 
 Answer = dict[str, Any]

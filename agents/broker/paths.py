@@ -52,7 +52,7 @@ def look(mount: Mount, identity: Identity, trees: list[protected.Protected], *, 
     source = rules.check_source_text(mount.source)
     _check_covering(source)
     if time.monotonic() >= until:
-        raise Refusal("not-looked", path=source, seconds=int(owner.SECONDS))
+        raise Refusal("not-looked", path=source, seconds=int(owner.SECONDS_TO_LOOK))
     try:
         with _opened(source, mount.mode, identity, until) as (answer, fd):
             if fd is None:
@@ -67,7 +67,7 @@ def look(mount: Mount, identity: Identity, trees: list[protected.Protected], *, 
             _check_allowed_groups(found, status, mount.mode, identity, until)
             yield found
     except owner.Hangs:
-        raise Refusal("timeout", path=source, seconds=int(owner.SECONDS)) from None
+        raise Refusal("timeout", path=source, seconds=int(owner.SECONDS_TO_LOOK)) from None
 
 
 def _check_covering(source: str) -> None:

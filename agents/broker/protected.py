@@ -42,7 +42,7 @@ def trees(config: Config, entries: list[Entry], *, uid: int) -> list[Protected]:
     What other users' processes say of themselves is not looked at: they could name a directory that hangs.
     """
     ours, theirs = "it belongs to this service", "it holds the data of a container engine"
-    found = [_tree(str(path), entries, ours) for path in (config.data, config.code, CODE)]
+    found = [_tree(str(path), entries, ours) for path in (config.data, config.stage, config.code, CODE)]
     found += [_tree(path, entries, theirs) for path in (*_ENGINE_DATA, *_engines_data(0))]
     for path in _engines_data(uid):
         found.append(Protected(path=path, place=None, inode=None, reason=theirs, parents=False))

@@ -14,7 +14,7 @@ from typing import Any
 
 from agents.broker import accounts, operations, record, wire
 from agents.broker.config import Config
-from agents.broker.owner import SECONDS, SECONDS_TO_LOOK
+from agents.broker.owner import SECONDS_TO_LOOK
 from agents.broker.protocol import ACTS, ONLY_ROOT, Refusal, Request, parse
 from agents.broker.workers import SECONDS_TO_ACT, SECONDS_TO_ANSWER, Worker, Workers
 
@@ -279,6 +279,6 @@ class Server:
 
 def _failure(request: Request, *, late: bool) -> Refusal:
     if late:
-        seconds = SECONDS_TO_ACT if request.op in ACTS else SECONDS
+        seconds = SECONDS_TO_ACT if request.op in ACTS else SECONDS_TO_ANSWER
         return Refusal("timeout", path=request.path or "One of the directories", seconds=int(seconds))
     return Refusal("internal", what=request.op)

@@ -84,10 +84,9 @@ def move_mount(fd: int, target: str) -> None:
 
 
 def mount_tmpfs(target: str, *, name: str, flags: int, options: str) -> None:
-    """Mount a new tmpfs, private, so that nothing below it spreads to other mount namespaces."""
+    """Mount a new tmpfs; what is mounted below it appears where the mount that it lies on is shared."""
     where = os.fsencode(target)
     _checked(_libc.mount(name.encode(), where, b"tmpfs", ctypes.c_ulong(flags), options.encode()), target)
-    _checked(_libc.mount(None, where, None, ctypes.c_ulong(MS_PRIVATE), None), target)
 
 
 def detach(target: str) -> None:

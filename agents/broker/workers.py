@@ -16,7 +16,7 @@ from agents.broker.owner import close_all_but
 
 log = logging.getLogger(__name__)
 
-SECONDS_TO_ANSWER = 2.5  # looking, and ending a child that hangs: the answer is out within 3 s
+SECONDS_TO_ANSWER = 2.2  # looking, and ending a child that hangs: the answer is out within 3 s
 SECONDS_TO_ACT = 12.0  # to mount, to admit (the engine starts the program meanwhile) and to release
 MOST_PER_SHARE = 4
 MOST = 32  # running at a time, beside the first of each share

@@ -17,19 +17,23 @@ from agents.host.shell import HostError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Directory:
-    """One line of the table: who owns `path`, and its exact mode."""
+    """One line of the table: who owns `path`, and its exact mode.
+
+    `formerly` is the mode that an earlier release gave it; what needs the new one sets it.
+    """
 
     path: Path
     owner: str = "root"
     group: str = "root"
     mode: int = 0o700
+    formerly: int | None = None
 
 
 def table(instance: Instance) -> tuple[Directory, ...]:
     """All directories below /var/lib and /var/log, parents first."""
     return (
         Directory(path=instance.data, mode=0o711),
-        Directory(path=instance.engine_dir, mode=0o711),  # with remapping no container starts below a 0700 parent
+        Directory(path=instance.engine_dir, formerly=0o711),  # open in the engine's own mount namespace only
         Directory(path=instance.run_root, group=USER_RUN, mode=0o750),
         Directory(path=instance.run_web, group=USER_WEB, mode=0o750),
         Directory(path=instance.states),
@@ -73,7 +77,7 @@ def check(directory: Directory) -> None:
     if not stat.S_ISDIR(found.st_mode):
         raise HostError(f"{path} must be a directory, it is {_kind(found.st_mode)}.", remedy=f"Move {path} away.")
     mode = stat.S_IMODE(found.st_mode)
-    if (found.st_uid, found.st_gid, mode) != (uid, gid, directory.mode):
+    if (found.st_uid, found.st_gid) != (uid, gid) or mode not in {directory.mode, directory.formerly}:
         raise HostError(
             f"{path} belongs to {found.st_uid}:{found.st_gid} with mode {mode:04o}; it must be {wanted}.",
             remedy=f"Look who changed it, then: chown {directory.owner}:{directory.group} {path}"

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from agents.host import busybox, engine_config, netns, processes, resolvers, seccomp
+from agents.host import busybox, engine_config, mount_ns, netns, processes, resolvers, seccomp
 from agents.host.addresses import Addresses, look
 from agents.host.engine_api import EngineApi
 from agents.host.firewall import Firewall
@@ -104,11 +104,11 @@ class OwnEngine:
         with self._log(program).open("ab") as log:
             # 022: with our own 077 the cgroups of containers would be closed to their own root.
             child = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, cwd="/", umask=0o022,
-                start_new_session=True,
+                [*mount_ns.enter(instance), *argv], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env,
+                cwd="/", umask=0o022, start_new_session=True,
             )  # fmt: skip
         child.returncode = 0  # from here on the pidfd is the handle; Popen must neither warn nor reap
-        # nsenter becomes dockerd, prlimit containerd, by exec: the number stays.
+        # What enters namespaces and sets limits becomes the program by exec: the number stays.
         return Found(pid=child.pid, pidfd=os.pidfd_open(child.pid), argv=tuple(argv))
 
     def _log(self, program: str) -> Path:
@@ -171,6 +171,7 @@ class OwnEngine:
         if addresses is not None:
             Firewall(self._instance, addresses=addresses).remove()
         netns.down(self._instance)
+        mount_ns.leave(self._instance)
         for place in mounts_below(self._instance.engine_dir, self._instance.run_root):
             run(["umount", "--lazy", place])
 

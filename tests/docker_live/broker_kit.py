@@ -18,6 +18,7 @@ from agents.engine.broker_client import BrokerClient
 from agents.engine.types import MountRequest, Staging
 from agents.host.children import bind, listeners
 from agents.host.instance import Instance
+from agents.host.mount_ns import is_mounted
 from tests.support.machine import run
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
@@ -111,12 +112,19 @@ def running_broker(engine: str, *, apart: bool = False) -> Iterator[Kit]:
     for path, mode in made:
         path.mkdir(mode=mode)
         path.chmod(mode)
+    shared = pathlib.Path(engine).parents[1] / "stage"
+    if is_mounted(str(shared)):  # an engine in its own mount namespace sees what is mounted below its own stage only
+        instance.stage.rmdir()
+        shared = shared / instance.name
+        shared.mkdir(mode=0o700)
+        instance.stage.symlink_to(shared)
     kit = Kit(instance, engine, apart=apart)
     try:
         kit.start()
         yield kit
     finally:
         kit.close()
+        shutil.rmtree(instance.stage.resolve())
         shutil.rmtree(instance.data)
 
 

@@ -92,6 +92,19 @@ def test_a_read_only_mount_cannot_be_written_by_root_either(
     assert os.listdir(home) == ["file"]
 
 
+def test_a_read_only_mount_is_read_only_before_an_engine_sees_it(kit: Kit, home: pathlib.Path) -> None:
+    staged = {}
+    for mode in ("ro", "rw"):
+        (staged[mode],) = kit.client.stage("ann", mode.encode().hex() * 8, [request(home, "/w", mode)]).mounts
+    try:
+        pathlib.Path(staged["rw"].staged).chmod(0o755)
+        with pytest.raises(OSError, match="Read-only file system"):
+            pathlib.Path(staged["ro"].staged).chmod(0o755)
+    finally:
+        for launch in kit.client.staged():
+            kit.client.release(launch)
+
+
 def test_the_gate_holds_until_it_is_opened_and_then_nothing_is_left(kit: Kit, home: pathlib.Path) -> None:
     before = traces(kit)
     with agent(kit, "ann", request(home, "/workspace/p")) as made:

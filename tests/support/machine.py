@@ -10,6 +10,7 @@ import pwd
 import subprocess
 from collections.abc import Iterator, Sequence
 
+from agents.host import engine_config, processes
 from agents.host.instance import Instance
 from tests.support.service import wait_for
 
@@ -78,7 +79,7 @@ class Traces:
             return frozenset(docker(instance, *arguments).split())
 
         inside = ("nsenter", f"--net=/run/netns/{instance.netns}")
-        mounts = pathlib.Path("/proc/self/mountinfo").read_text().splitlines()
+        mounts = [*_mounts("self"), *_mounts(_engine(instance))]
         links = json.loads(run(*inside, "ip", "-j", "link"))
         return cls(
             containers=listed("ps", "-aq", "--no-trunc"),
@@ -109,6 +110,18 @@ def same_traces(instance: Instance, before: Traces, *, seconds: float = 30) -> N
         wait_for("the same sets as before", lambda: Traces.of(instance) == before, seconds=seconds)
     except AssertionError as error:
         raise AssertionError(f"{error}\n{json.dumps(before.difference(Traces.of(instance)), indent=1)}") from None
+
+
+def _engine(instance: Instance) -> int:
+    """The engine's process: what it mounts is seen in its own namespace only."""
+    found = processes.find(program="dockerd", argument=engine_config.dockerd_file(instance))
+    assert found is not None
+    found.close()
+    return found.pid
+
+
+def _mounts(pid: int | str) -> list[str]:
+    return pathlib.Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
 
 
 def _plain(saved: str) -> list[str]:
