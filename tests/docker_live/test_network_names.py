@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from agents.host import processes
-from tests.docker_live.network_kit import ATTACKERS, Attacker, Net, engine_on_a_fake_host
+from tests.docker_live.network_kit import ATTACKERS, IMAGE, Attacker, Net, engine_on_a_fake_host
 from tests.support.fake_host import HOST_LAN, HOST_UP, OUTSIDE, FakeHost
 from tests.support.knocking import PYTHON, ears, hears, knock
 from tests.support.machine import run
@@ -137,10 +137,10 @@ def _cmdline(pid: int) -> bytes:
 
 def test_one_agents_flood_leaves_names_to_another(net: Net) -> None:
     flood = [PYTHON, "-c", MANY, str(net.addresses.inner), "2000000"]
-    container = net.host.docker("run", "-d", "--network", net.network, "jkt/knocker:test", *flood).strip()
+    container = net.docker("run", "-d", "--network", net.network, IMAGE, *flood).strip()
     try:
         for _ in range(5):
             assert f"found {ADDRESS}" in look_up(net, "agent")
-        assert "true" in net.host.docker("inspect", "-f", "{{.State.Running}}", container)  # it floods still
+        assert "true" in net.docker("inspect", "-f", "{{.State.Running}}", container)  # it floods still
     finally:
-        net.host.docker("rm", "-f", container)
+        net.docker("rm", "-f", container)
