@@ -7,6 +7,7 @@ import dataclasses
 import json
 import pathlib
 import secrets
+import subprocess
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
@@ -18,13 +19,23 @@ from agents.host.netns import noted
 from agents.host.shell import HostError
 from agents.host.trial import CAPABILITIES
 from tests.support import knocker_image
-from tests.support.fake_host import INSTANCE, OUTSIDE, FakeHost, Space, fake_host
+from tests.support.fake_host import INSTANCE, OUTSIDE, REPOSITORY, FakeHost, Space, fake_host
 from tests.support.knocking import KNOCK, PYTHON, words
 from tests.support.machine import run
 
 Attacker = Literal["agent", "build"]
 ATTACKERS: tuple[Attacker, ...] = ("agent", "build")
 IMAGE = "jkt/knocker:test"
+RESOLVED = "192.0.2.77"  # what `resolver_on` answers
+RESOLVE = f"""
+import sys, threading
+sys.path.insert(0, {str(REPOSITORY)!r})
+from tests.support.dns import Resolver
+made = Resolver(sys.argv[1], 53)
+made.start()
+print("listening", flush=True)
+threading.Event().wait()
+"""
 LIMITS = Limits(cpus=1.0, memory=512 * 1024**2, pids=256)
 Places = Sequence[tuple[str, int]]
 
@@ -150,3 +161,16 @@ def bridge_of_the_host(host: FakeHost) -> Iterator[Space]:
     finally:
         host.run("ip", "link", "del", "other0", check=False)
         behind.close()
+
+
+@contextlib.contextmanager
+def resolver_on(host: FakeHost, address: str) -> Iterator[None]:
+    """The host's resolver: it answers every question with RESOLVED."""
+    argv = [*host.inside, PYTHON, "-B", "-c", RESOLVE, address]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "listening\n"
+        try:
+            yield
+        finally:
+            process.kill()

@@ -2,39 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pathlib
 import pwd
-import subprocess
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from agents.host import processes
-from tests.docker_live.network_kit import ATTACKERS, IMAGE, Attacker, Net, engine_on_a_fake_host
-from tests.support.fake_host import HOST_LAN, HOST_UP, OUTSIDE, FakeHost
+from tests.docker_live.network_kit import ATTACKERS, IMAGE, RESOLVED, Attacker, Net, engine_on_a_fake_host, resolver_on
+from tests.support.fake_host import HOST_LAN, HOST_UP, OUTSIDE
 from tests.support.knocking import PYTHON, ears, hears, knock
 from tests.support.machine import run
 
 pytestmark = pytest.mark.live
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-NAME, ADDRESS = "agent.example", "192.0.2.77"
+NAME = "agent.example"
 LOOK_UP = f"""
 import socket
 try:
     print("found", socket.gethostbyname({NAME!r}))
 except OSError as error:
     print("nothing", error)
-"""
-RESOLVE = f"""
-import sys, threading
-sys.path.insert(0, {str(ROOT)!r})
-from tests.support.dns import Resolver
-made = Resolver(sys.argv[1], 53)
-made.start()
-print("listening", flush=True)
-threading.Event().wait()
 """
 MANY = """
 import socket, sys
@@ -46,19 +35,6 @@ for n in range(int(sys.argv[2])):
         pass
 print("sent")
 """
-
-
-@contextlib.contextmanager
-def resolver_on(host: FakeHost, address: str) -> Iterator[None]:
-    """The host's resolver: it answers every question with ADDRESS."""
-    argv = [*host.inside, PYTHON, "-B", "-c", RESOLVE, address]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "listening\n"
-        try:
-            yield
-        finally:
-            process.kill()
 
 
 @pytest.fixture(scope="module", params=["127.0.0.1", HOST_UP], ids=["on loopback", "on an address of the host"])
@@ -78,7 +54,7 @@ def look_up(net: Net, attacker: Attacker) -> str:
 
 @pytest.mark.parametrize("attacker", ATTACKERS)
 def test_names_resolve_in_agents_and_builds(net: Net, attacker: Attacker) -> None:
-    assert f"found {ADDRESS}" in look_up(net, attacker)
+    assert f"found {RESOLVED}" in look_up(net, attacker)
 
 
 @pytest.mark.parametrize("attacker", ATTACKERS)
@@ -108,20 +84,25 @@ def test_users_of_the_host_do_not_reach_the_forwarder(net: Net) -> None:
     nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
     with pytest.raises(AssertionError, match="timed out"):
         run(*net.host.inside, *nobody, PYTHON, "-c", ask)
-    assert f"found {ADDRESS}" in look_up(net, "agent")
+    assert f"found {RESOLVED}" in look_up(net, "agent")
 
 
 def test_the_forwarder_has_no_right_and_no_descriptor_but_its_two_sockets(net: Net) -> None:
-    (pid,) = [pid for pid in processes.of_user(_uid()) if b"dns_forwarder" in _cmdline(pid)]
+    assert "found" in look_up(net, "agent")  # it is up
+    (pid,) = forwarders()
     status = dict(line.split(":\t", 1) for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines())
     assert set(status["Uid"].split()) == {str(_uid())}
     assert {status[name] for name in ("CapEff", "CapPrm", "CapInh", "CapBnd", "CapAmb")} == {"0" * 16}
     assert status["NoNewPrivs"] == "1"
-    opened = [os.readlink(link) for link in pathlib.Path(f"/proc/{pid}/fd").iterdir()]
-    kept = [one for one in opened if one not in ("/dev/null",) and not one.startswith(("anon_inode:", "socket:"))]
-    assert kept == []
+    # 0 to 2 are nothing and the supervisor's pipe for its log.
+    opened = [os.readlink(link) for link in pathlib.Path(f"/proc/{pid}/fd").iterdir() if int(link.name) > 2]
+    assert [one for one in opened if not one.startswith(("anon_inode:", "socket:"))] == []
     # Two that it inherited, and asyncio's own pair: none of the service's.
     assert len([one for one in opened if one.startswith("socket:")]) == 4
+
+
+def forwarders() -> list[int]:
+    return [pid for pid in processes.of_user(_uid()) if b"dns_forwarder" in _cmdline(pid)]
 
 
 def _uid() -> int:
@@ -140,7 +121,15 @@ def test_one_agents_flood_leaves_names_to_another(net: Net) -> None:
     container = net.docker("run", "-d", "--network", net.network, IMAGE, *flood).strip()
     try:
         for _ in range(5):
-            assert f"found {ADDRESS}" in look_up(net, "agent")
+            assert f"found {RESOLVED}" in look_up(net, "agent")
         assert "true" in net.docker("inspect", "-f", "{{.State.Running}}", container)  # it floods still
     finally:
         net.docker("rm", "-f", container)
+
+
+def test_a_killed_forwarder_is_started_again_and_its_sockets_wait(net: Net) -> None:
+    assert "found" in look_up(net, "agent")
+    (old,) = forwarders()
+    os.kill(old, signal.SIGKILL)
+    assert f"found {RESOLVED}" in look_up(net, "agent")
+    assert old not in forwarders()
