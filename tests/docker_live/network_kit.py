@@ -81,12 +81,13 @@ class Attackers:
         return "\n".join(lines)
 
     @contextlib.contextmanager
-    def sleeping_agent(self) -> Iterator[tuple[str, int]]:
+    def sleeping_agent(self, *, network: str = "") -> Iterator[tuple[str, int]]:
         """A running agent that does nothing: its address and its process id."""
-        container = self.docker("run", "-d", "--network", self.network, IMAGE, "busybox", "sleep", "600").strip()
+        name = network or self.network
+        container = self.docker("run", "-d", "--network", name, IMAGE, "busybox", "sleep", "600").strip()
         try:
             found = json.loads(self.docker("inspect", container))[0]
-            yield found["NetworkSettings"]["Networks"][self.network]["IPAddress"], found["State"]["Pid"]
+            yield found["NetworkSettings"]["Networks"][name]["IPAddress"], found["State"]["Pid"]
         finally:
             self.docker("rm", "-f", container)
 

@@ -89,7 +89,9 @@ def test_users_of_the_host_do_not_reach_the_forwarder(net: Net) -> None:
 
 def test_the_forwarder_has_no_right_and_no_descriptor_but_its_two_sockets(net: Net) -> None:
     assert "found" in look_up(net, "agent")  # it is up
-    (pid,) = forwarders()
+    found = forwarders()
+    assert len(found) == 1
+    pid = found[0]
     status = dict(line.split(":\t", 1) for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines())
     assert set(status["Uid"].split()) == {str(_uid())}
     assert {status[name] for name in ("CapEff", "CapPrm", "CapInh", "CapBnd", "CapAmb")} == {"0" * 16}
