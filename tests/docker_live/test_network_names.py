@@ -12,6 +12,7 @@ import pytest
 
 from agents.host import processes
 from tests.docker_live.network_kit import ATTACKERS, IMAGE, RESOLVED, Attacker, Net, engine_on_a_fake_host, resolver_on
+from tests.support import dns
 from tests.support.fake_host import HOST_LAN, HOST_UP, OUTSIDE
 from tests.support.knocking import PYTHON, ears, hears, knock
 from tests.support.machine import run
@@ -34,6 +35,25 @@ for n in range(int(sys.argv[2])):
     except OSError:
         pass
 print("sent")
+"""
+
+ANSWERS = """
+import socket, sys, time
+question = bytes.fromhex(sys.argv[2])
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.settimeout(0.05)
+sock.connect((sys.argv[1], 53))
+end, found = time.monotonic() + 3, 0
+for _ in range(16):
+    sock.send(question)
+while time.monotonic() < end:
+    try:
+        sock.recv(4096)
+        found += 1
+    except TimeoutError:
+        pass
+    sock.send(question)
+print("answers", found)
 """
 
 
@@ -127,6 +147,14 @@ def test_one_agents_flood_leaves_names_to_another(net: Net) -> None:
         assert "true" in net.docker("inspect", "-f", "{{.State.Running}}", container)  # it floods still
     finally:
         net.docker("rm", "-f", container)
+
+
+def test_one_agent_gets_no_more_than_its_share_of_the_hosts_resolver(net: Net) -> None:
+    """A burst of 400 and 200 a second, for the 3 s that it asks as fast as it can; others are answered meanwhile."""
+    question = dns.query(NAME).hex()
+    said = net.execute("agent", PYTHON, "-c", ANSWERS, str(net.addresses.inner), question)
+    found = int(said.split()[-1])
+    assert 100 < found <= 400 + 4 * 200
 
 
 def test_a_killed_forwarder_is_started_again_and_its_sockets_wait(net: Net) -> None:
