@@ -21,7 +21,10 @@ MULTICAST = "224.0.0.0/4"
 RESERVED = "240.0.0.0/4"  # 255.255.255.255 among it
 DNS = 53
 QUESTIONS = 200  # per second and container
+# Of one agent. All agents share one table of the kernel, and with the host another; each has 65536 entries or more.
+CONNECTIONS = 8192
 ANSWERS = "-m conntrack --ctstate RELATED,ESTABLISHED"
+PER_AGENT = f"-m connlimit --connlimit-above {CONNECTIONS} --connlimit-mask 32 --connlimit-saddr"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,6 +82,7 @@ def inner_side(
         f"-i {INNER} {ANSWERS} -j RETURN",
         f"-i {INNER} -j DROP",
         *(f"-o {INNER} -d {place} -j DROP" for place in places),
+        f"-o {INNER} -m conntrack --ctstate NEW {PER_AGENT} -j DROP",
         f"-o {INNER} -j RETURN",
         # What is left stays inside: within one bridge it may pass, from bridge to bridge it may not.
         "-m physdev --physdev-is-bridged -j RETURN",

@@ -122,6 +122,7 @@ def test_inner_side_keeps_bridges_apart_and_knows_the_hosts_addresses() -> None:
     forward, own = inner[0].rules, inner[1].rules
     assert forward[-1] == "-j DROP"
     assert forward.index("-o eth0 -d 192.0.2.2/32 -j DROP") < forward.index("-o eth0 -j RETURN")
+    assert [rule for rule in forward[: forward.index("-o eth0 -j RETURN")] if "connlimit" in rule]
     assert own[-1] == "-j DROP"
     assert not [rule for rule in own if "dport" in rule]
 
