@@ -6,6 +6,7 @@ import os
 import pathlib
 import pwd
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 
@@ -37,11 +38,14 @@ def installed(turn: None) -> Iterator[pathlib.Path]:
 def refusal(tree: pathlib.Path) -> str:
     """What serve says when it refuses to start."""
     env = {"PATH": os.environ["PATH"], "JACKIN_INSTANCE": HERE.name, "JACKIN_PORT": str(HERE.port)}
-    done = subprocess.run(
-        [str(tree / "scripts" / "serve")], env=env, capture_output=True, text=True, check=False, timeout=60
-    )
-    said = done.stdout + done.stderr
-    assert done.returncode == 1, said
+    command = [str(tree / "scripts" / "serve")]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            said, _ = process.communicate(timeout=30)
+        except subprocess.TimeoutExpired:  # it starts: down again in good order
+            process.send_signal(signal.SIGINT)
+            said, _ = process.communicate(timeout=60)
+    assert process.returncode == 1, said
     assert not HERE.lock_file.exists()  # it had not even begun
     return said
 
