@@ -90,7 +90,7 @@ class Traces:
             rules=frozenset(_plain(run("iptables-save"))),
             namespace_rules=frozenset(_plain(run(*inside, "iptables-save"))),
             links=frozenset(link["ifname"] for link in links if not link["ifname"].startswith("veth")),
-            temporary=frozenset(path.name for path in pathlib.Path("/tmp").glob("*jackin*")),
+            temporary=frozenset(path.name for path in pathlib.Path("/tmp").glob("*jackin*") if not _of_a_test(path)),
         )
 
     def difference(self, now: Traces) -> dict[str, list[str]]:
@@ -109,6 +109,11 @@ def same_traces(instance: Instance, before: Traces, *, seconds: float = 30) -> N
         wait_for("the same sets as before", lambda: Traces.of(instance) == before, seconds=seconds)
     except AssertionError as error:
         raise AssertionError(f"{error}\n{json.dumps(before.difference(Traces.of(instance)), indent=1)}") from None
+
+
+def _of_a_test(path: pathlib.Path) -> bool:
+    """A scratch directory of a test run, this one's or another's."""
+    return path.name.startswith(("jackin-tests-", "jackin-web-test-"))
 
 
 def _plain(saved: str) -> list[str]:
