@@ -20,6 +20,7 @@ from tests.support.survival import (
     CHILDREN,
     ENGINE,
     PARTS,
+    engine_answers,
     engine_pid,
     kill,
     kill_part,
@@ -47,8 +48,15 @@ def web(service: Service, owner: Person) -> WebClient:
 
 @pytest.fixture(scope="module")
 def clean(service: Service) -> Traces:
-    """The machine before the first agent of this module."""
+    """The machine before the first agent of this module, once all is gone that another one's agents left."""
+    layers = f"{service.instance.engine_dir}/data/"
+    wait_for("containers to go", lambda: layers not in _shown_mounts())
     return Traces.of(service.instance)
+
+
+def _shown_mounts() -> str:
+    lines = pathlib.Path("/proc/self/mountinfo").read_text().splitlines()
+    return "\n".join(line for line in lines if "/overlay2/" in line)
 
 
 @pytest.fixture(scope="module")
@@ -170,6 +178,7 @@ def test_a_launch_that_dies_with_its_process_is_finished_or_leaves_nothing(
         service.start("--insecure-http")
     web = again(service, web)
     settled = {"Running", "Failed", "Ended"}
+    wait_for("the engine's answer", lambda: engine_answers(service))
     state = wait_for("the launch to settle", lambda: settled & {web.state(key[1])}, seconds=120).pop()
     if state == "Running":
         assert execute(service.instance, key[1], "echo", "alive").strip() == "alive"
@@ -186,14 +195,14 @@ def again(service: Service, web: WebClient) -> WebClient:
 
 def _kill_at(service: Service, before: Traces, step: str, parts: tuple[str, ...]) -> None:
     """Wait until a launch has left its first trace of that kind, then kill."""
-    words = {"networks": ("network", "ls"), "containers": ("ps", "-a")}
+    words = {"networks": ("network", "ls", "--filter", "type=custom"), "containers": ("ps", "-a")}
 
     def there() -> bool:
         if step == "stage":
             return frozenset(path.name for path in service.instance.stage.iterdir()) != before.stage
-        return frozenset(docker(service.instance, *words[step], "-q", "--no-trunc").split()) != getattr(before, step)
+        return frozenset(docker(service.instance, *words[step], "-q", "--no-trunc").split()) > getattr(before, step)
 
-    wait_for(f"the launch to reach {step}", there)
+    wait_for(f"the launch to reach {step}", there)  # seen a moment later: the launch is at this step or the next
     pids = [supervisor_pid(service) if part == "supervisor" else pid_of(service, part) for part in parts]
     kill(*filter(None, pids))
     if "supervisor" in parts:
