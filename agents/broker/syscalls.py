@@ -32,7 +32,7 @@ _MOUNT_ATTR_IDMAP = 0x100000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_PRIVATE = 0x1, 0x2, 0x4, 0x8, 1 << 18
 MNT_DETACH, UMOUNT_NOFOLLOW = 2, 8
 
-CLONE_NEWUSER = 0x10000000
+CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 4, 36, 38
 
@@ -102,6 +102,11 @@ def unshare_user_namespace() -> None:
 def enter_user_namespace(fd: int) -> None:
     """Put the calling (single-threaded) process into the user namespace `fd`."""
     _checked(_libc.setns(ctypes.c_int(fd), ctypes.c_int(CLONE_NEWUSER)))
+
+
+def enter_network_namespace(fd: int) -> None:
+    """Put the calling thread, and no other, into the network namespace `fd`."""
+    _checked(_libc.setns(ctypes.c_int(fd), ctypes.c_int(CLONE_NEWNET)))
 
 
 def _prctl(option: int, value: int) -> None:

@@ -29,11 +29,21 @@ from agents.engine.types import (
 
 
 class DockerEngine(Engine):
-    """See agents.engine.api.Engine. `instance` is the service's name: only what carries it as label is touched."""
+    """See agents.engine.api.Engine. `instance` is the service's name: only what carries it as label is touched.
 
-    def __init__(self, socket_path: str | os.PathLike[str], *, instance: str) -> None:
+    `before_build` is called before a build runs; what it raises ends the build before its first step.
+    """
+
+    def __init__(
+        self,
+        socket_path: str | os.PathLike[str],
+        *,
+        instance: str,
+        before_build: Callable[[], None] = lambda: None,
+    ) -> None:
         self._pool = Pool(socket_path)
         self._instance = instance
+        self._before_build = before_build
         self._building = threading.Lock()  # one build at a time; a second of the same image finds it made
 
     def close(self) -> None:
@@ -76,6 +86,7 @@ class DockerEngine(Engine):
         try:
             if self.image_content(spec.tag) == spec.content and (found := self.image_id(spec.tag)):
                 return found
+            self._before_build()
             return builds.build(self._pool, spec, instance=self._instance, log=log, cancelled=cancelled)
         finally:
             self._building.release()

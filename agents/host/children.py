@@ -9,11 +9,12 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
+from agents.host import forwarding
 from agents.host.instance import USER_RUN, USER_TERM, USER_WEB, Instance
 from agents.host.settings import Settings, child_env
-from agents.host.shell import as_user
+from agents.host.shell import as_user, base_env
 
-PYTHON = "/usr/bin/python3"
+PYTHON = forwarding.PYTHON
 BACKLOG = 128
 
 
@@ -63,8 +64,11 @@ def bind(listener: Listener) -> socket.socket:
     return sock
 
 
-def children(settings: Settings, release: Path) -> tuple[Child, ...]:
-    """All processes, in the order of starting; they are stopped in the reverse order."""
+def children(settings: Settings, release: Path, *, upstreams: tuple[str, ...] = ()) -> tuple[Child, ...]:
+    """All processes, in the order of starting; they are stopped in the reverse order.
+
+    Where the forwarder is needed, `upstreams` are the resolvers that it asks.
+    """
     python = f"{release}/venv/bin/python"
     plain, secret = child_env(settings, secret=False), child_env(settings, secret=True)
     root_env = plain | {"PYTHONPATH": str(release)}
@@ -73,7 +77,7 @@ def children(settings: Settings, release: Path) -> tuple[Child, ...]:
     web += ["--websocket_timeout", "-1", "--application-close-timeout", "5", "jackin_web.asgi:application"]
     runner = [python, f"{release}/manage.py", "runner"]
     # 007: the database is shared by the two members of its group; everything else is for the process alone.
-    return (
+    found = (
         Child(name="broker", argv=(*root, "agents.broker"), env=root_env, cwd=release,
               sockets={"JACKIN_FD_BROKER": "broker"}),
         Child(name="guard", argv=(*root, "agents.host.guard"), env=root_env, cwd=release,
@@ -86,3 +90,8 @@ def children(settings: Settings, release: Path) -> tuple[Child, ...]:
         Child(name="daphne", argv=tuple(as_user(USER_WEB, web, umask=0o007)),
               env=secret | {"PYTHONPATH": str(release)}, cwd=release),
     )  # fmt: skip
+    if not upstreams:
+        return found
+    dns_env = base_env() | {"PYTHONPATH": str(release), "PYTHONDONTWRITEBYTECODE": "1"} | forwarding.env(upstreams)
+    argv = tuple(forwarding.argv())
+    return (Child(name="dns", argv=argv, env=dns_env, cwd=release, sockets=forwarding.SOCKETS), *found)

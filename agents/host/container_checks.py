@@ -10,7 +10,8 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from agents.host import addresses, base_image, guard, netns
+from agents.broker import wire
+from agents.host import addresses, base_image, guard, resolvers
 from agents.host.checks import Check
 from agents.host.engine_api import EngineApi
 from agents.host.instance import REMAP_BASE, REMAP_COUNT, Instance
@@ -18,6 +19,7 @@ from agents.host.shell import HostError
 from agents.host.trial import CAPABILITIES, MEMORY, PIDS, Trials
 
 OLDEST_API = (1, 41)
+GUARD_SECONDS = 30.0
 CONSTRUCT = "projectjackin/construct:trixie"
 # Bit numbers of linux/capability.h
 BITS = {
@@ -38,7 +40,7 @@ def checks(instance: Instance, api: EngineApi, trials: Trials) -> list[Check]:
         "agents apart": (lambda: agents_apart(api, trials), "Do not run agents; see iptables-save in the namespace."),
         "DNS": (
             lambda: dns(trials),
-            "Give /etc/resolv.conf a name server other than the host itself.",
+            "Give /etc/resolv.conf a name server that answers; for one on the host itself see the service's dns.log.",
         ),
         "images": (lambda: images(api), "They are made at the next ./scripts/serve."),
     }
@@ -88,8 +90,20 @@ def resource_limits(trials: Trials) -> str:
 
 
 def firewall(instance: Instance) -> str:
-    guard.make_firewall(instance).ensure()
-    return "rules stand on both sides"
+    """Where the service runs its guard looks, so that what had to be repaired is written down."""
+    try:
+        reply = wire.call(instance.guard_socket, {"v": 1, "op": "network_ready"}, timeout=GUARD_SECONDS)
+    except (FileNotFoundError, ConnectionRefusedError):
+        guard.make_firewall(instance).ensure()
+        return "rules stand on both sides"
+    if not reply["ok"]:
+        raise HostError(reply["message"])
+    return f"rules stand on both sides{_last_repair(instance)}"
+
+
+def _last_repair(instance: Instance) -> str:
+    history = wire.call(instance.guard_socket, {"v": 1, "op": "history"}, timeout=GUARD_SECONDS)["history"]
+    return f"; last repair {history[-1]['at']}: {history[-1]['what']}" if history else ""
 
 
 def host_unreachable(instance: Instance, trials: Trials) -> str:
@@ -141,7 +155,7 @@ def dns(trials: Trials) -> str:
     name = urllib.parse.urlsplit(base_image.mirror() or "").hostname or "debian.org"
     answer = trials.run(f"busybox timeout 10 busybox nslookup {name}")
     if answer.code:
-        servers = ", ".join(str(found) for found in netns.resolvers(Path("/etc/resolv.conf").read_text()))
+        servers = ", ".join(str(found) for found in resolvers.resolvers(Path("/etc/resolv.conf").read_text()))
         raise HostError(f"A container cannot resolve {name} (name servers: {servers}).")
     return "names resolve in a container"
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from agents.host import busybox, container_checks, host_checks, layout, packages, processes, users
+from agents.host import busybox, container_checks, forwarding, host_checks, layout, packages, processes, users
 from agents.host.checks import Check, Result
 from agents.host.engine_config import dockerd_file
 from agents.host.instance import Instance
@@ -60,7 +60,7 @@ def examine(instance: Instance, tree: Path) -> Iterator[Result]:
     try:
         if missing:
             raise HostError("packages are missing")
-        with running_engine(instance) as engine, trials(engine.api, busybox.ensure(instance)) as made:
+        with running_engine(instance, tree) as engine, trials(engine.api, busybox.ensure(instance)) as made:
             for check in container_checks.checks(instance, engine.api, made):
                 yield attempt(check)
     except (HostError, OSError) as error:
@@ -80,7 +80,7 @@ def attempt(check: Check) -> Result:
 
 
 @contextlib.contextmanager
-def running_engine(instance: Instance) -> Iterator[OwnEngine]:
+def running_engine(instance: Instance, tree: Path) -> Iterator[OwnEngine]:
     """The engine of the running service; without one, an engine for the time of the block."""
     engine = OwnEngine(instance)
     found = processes.find(program="dockerd", argument=dockerd_file(instance))
@@ -94,6 +94,7 @@ def running_engine(instance: Instance) -> Iterator[OwnEngine]:
     with step("starting the engine"):
         engine.start()
     try:
-        yield engine
+        with forwarding.running(instance, tree):
+            yield engine
     finally:
         engine.stop()

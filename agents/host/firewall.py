@@ -7,7 +7,7 @@ import json
 import os
 from pathlib import Path
 
-from agents.host import rules
+from agents.host import resolvers, rules
 from agents.host.addresses import Addresses, look
 from agents.host.instance import Instance
 from agents.host.rules import Chain, Family
@@ -52,7 +52,8 @@ class Firewall:
         host = rules.host_side(
             name=name, veth=self._instance.veth, addresses=self._addresses, network=network, ipv6=ipv6
         )
-        inner = rules.inner_side(name=name, addresses=self._addresses, host=network.addresses)
+        forwarder = bool(resolvers.noted_upstreams(self._instance))
+        inner = rules.inner_side(name=name, addresses=self._addresses, host=network.addresses, forwarder=forwarder)
         sides = (Side(netns=None, chains=host), Side(netns=self._netns, chains=inner))
         return sides, rules.blocked_routes(network, self._addresses)
 

@@ -15,6 +15,7 @@ NAME_PATTERN = re.compile(r"[a-z][a-z0-9]{0,7}")
 USER_RUN = "jackin-run"
 USER_WEB = "jackin-web"
 USER_TERM = "jackin-term"
+USER_DNS = "jackin-dns"
 USER_BUILD = "jackin-build"
 USER_REMAP = "jackin-remap"
 GROUP_DB = "jackin-db"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 from pathlib import Path
@@ -13,7 +12,6 @@ from agents.host.rules import INNER
 from agents.host.shell import attempt, run
 
 NOTE = "network.json"
-RESOLV_CONF = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
 
 
 def path(instance: Instance) -> Path:
@@ -92,34 +90,3 @@ def down(instance: Instance) -> None:
     attempt(["ip", "link", "del", instance.veth])
     if os.path.lexists(path(instance)):
         attempt(["ip", "netns", "del", instance.netns])
-
-
-def resolvers(text: str) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
-    """The name servers of a resolv.conf."""
-    found = []
-    for line in text.splitlines():
-        words = line.split()
-        if len(words) > 1 and words[0] == "nameserver":
-            try:
-                found.append(ipaddress.ip_address(words[1].split("%")[0]))
-            except ValueError:
-                continue
-    return found
-
-
-def reachable_resolvers(text: str, own: tuple[ipaddress.IPv4Address, ...]) -> tuple[str, ...]:
-    """The name servers of a resolv.conf that an agent can reach: neither the host itself nor over IPv6."""
-    usable = [a for a in resolvers(text) if a.version == 4 and not a.is_loopback and a not in own]
-    return tuple(str(address) for address in usable)
-
-
-def name_servers(own: tuple[ipaddress.IPv4Address, ...]) -> tuple[str, ...]:
-    """What agents ask: the host's name servers; where those are local, the ones that systemd-resolved asks."""
-    for file in RESOLV_CONF:
-        try:
-            found = reachable_resolvers(file.read_text(), own)
-        except OSError:
-            continue
-        if found:
-            return found
-    return ()

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from agents.host import bridges, engine_config, netns, processes
+from agents.host import bridges, engine_config, netns, processes, resolvers
 from agents.host.addresses import Addresses, look
 from agents.host.engine_api import EngineApi
 from agents.host.firewall import Firewall
@@ -39,9 +39,11 @@ class OwnEngine:
         raise_limits()  # where it may not, the doctor says so
         addresses = netns.ensure(self._instance)
         network = look(without=self._instance.veth)
+        names = resolvers.choose(own=network.addresses, inner=addresses.inner)
+        resolvers.note(self._instance, names)
         firewall = Firewall(self._instance, addresses=addresses)
         firewall.ensure()  # before the first container can run
-        self._write_config(addresses, mtu=network.mtu, dns=netns.name_servers(network.addresses))
+        self._write_config(addresses, mtu=network.mtu, dns=names.servers)
         self.ensure_running()
         return firewall
 

@@ -19,6 +19,8 @@ INNER = "eth0"  # our end of the veth pair in the namespace
 LINK_LOCAL = "169.254.0.0/16"
 MULTICAST = "224.0.0.0/4"
 RESERVED = "240.0.0.0/4"  # 255.255.255.255 among it
+DNS = 53
+QUESTIONS = 200  # per second and container
 ANSWERS = "-m conntrack --ctstate RELATED,ESTABLISHED"
 
 
@@ -65,8 +67,13 @@ def host_side(*, name: str, veth: str, addresses: Addresses, network: HostNetwor
     return tuple(chains)
 
 
-def inner_side(*, name: str, addresses: Addresses, host: Iterable[ipaddress.IPv4Address]) -> tuple[Chain, ...]:
-    """The chains in the agents' namespace; they hold even while the host's own rules are being reloaded."""
+def inner_side(
+    *, name: str, addresses: Addresses, host: Iterable[ipaddress.IPv4Address], forwarder: bool = False
+) -> tuple[Chain, ...]:
+    """The chains in the agents' namespace; they hold even while the host's own rules are being reloaded.
+
+    With `forwarder`, agents and builds may ask for names at the inner end of the link: one address, one port.
+    """
     places = [f"{address}/32" for address in host] + [str(addresses.link), LINK_LOCAL, MULTICAST, RESERVED]
     forward = [
         f"-i {INNER} {ANSWERS} -j RETURN",
@@ -77,11 +84,27 @@ def inner_side(*, name: str, addresses: Addresses, host: Iterable[ipaddress.IPv4
         "-m physdev --physdev-is-bridged -j RETURN",
         "-j DROP",
     ]
-    own = ["-i lo -j RETURN", f"-i {INNER} {ANSWERS} -j RETURN", "-j DROP"]
+    own = ["-i lo -j RETURN", f"-i {INNER} {ANSWERS} -j RETURN"]
+    if forwarder:
+        own += _questions(name, addresses)
+    own.append("-j DROP")
     return (
         _chain("iptables", "mangle", "FORWARD", name, forward),
         _chain("iptables", "mangle", "INPUT", name, own),
     )
+
+
+def _questions(name: str, addresses: Addresses) -> list[str]:
+    """From bridges only, under addresses of bridges only; one client's flood leaves room for the others."""
+    found = []
+    for protocol in ("udp", "tcp"):
+        asked = f"! -i {INNER} -d {addresses.inner}/32 -p {protocol} --dport {DNS}"
+        if protocol == "udp":
+            table = f"--hashlimit-mode srcip --hashlimit-name JW-{name}"
+            rate = f"--hashlimit-above {QUESTIONS}/sec --hashlimit-burst {2 * QUESTIONS}"
+            found.append(f"{asked} -m hashlimit {rate} {table} -j DROP")
+        found += [f"{asked} -s {source} -j RETURN" for source in (addresses.bridge, addresses.pool)]
+    return found
 
 
 def blocked_routes(network: HostNetwork, addresses: Addresses) -> frozenset[str]:

@@ -11,7 +11,17 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from agents.host import base_image, busybox, children, dependencies, first_admin, release, settings
+from agents.host import (
+    base_image,
+    busybox,
+    children,
+    dependencies,
+    first_admin,
+    forwarding,
+    release,
+    resolvers,
+    settings,
+)
 from agents.host.management import Django
 from agents.host.own_engine import OwnEngine
 from agents.host.settings import Settings
@@ -78,8 +88,11 @@ class Service:
 
     def _supervisor(self) -> tuple[Supervisor, dict[str, socket.socket]]:
         listening = {name: children.bind(wanted) for name, wanted in children.listeners(self._instance).items()}
+        upstreams = resolvers.noted_upstreams(self._instance)
+        if upstreams:
+            listening |= forwarding.bind(self._instance)
         made = Supervisor(
-            children.children(self._settings, self._tree),
+            children.children(self._settings, self._tree, upstreams=upstreams),
             listening=listening,
             logs=self._instance.logs,
             pids=self._instance.run_root,

@@ -13,6 +13,7 @@ from agents.host.instance import (
     REMAP_BASE,
     REMAP_COUNT,
     USER_BUILD,
+    USER_DNS,
     USER_REMAP,
     USER_RUN,
     USER_TERM,
@@ -20,7 +21,7 @@ from agents.host.instance import (
 )
 from agents.host.shell import HostError, run
 
-USERS = (USER_RUN, USER_WEB, USER_TERM, USER_BUILD, USER_REMAP)
+USERS = (USER_RUN, USER_WEB, USER_TERM, USER_DNS, USER_BUILD, USER_REMAP)
 MEMBERS = {GROUP_DB: (USER_RUN, USER_WEB)}
 
 

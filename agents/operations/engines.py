@@ -67,9 +67,12 @@ class BuiltinImages:
 
 def build_engines() -> Engines:
     """Engine, broker and image maker of this instance, as the settings say. Connects to nothing yet."""
-    engine = DockerEngine(settings.JACKIN_ENGINE_SOCKET, instance=settings.JACKIN_INSTANCE)
+    broker = BrokerClient(settings.JACKIN_BROKER_SOCKET, guard=settings.JACKIN_GUARD_SOCKET)
+    # Steps of a build run what somebody else wrote, on the agents' network: the rules must stand for them, too.
+    engine = DockerEngine(
+        settings.JACKIN_ENGINE_SOCKET, instance=settings.JACKIN_INSTANCE, before_build=broker.network_ready
+    )
     made = BuiltinImages(
         engine, extra_ca=settings.JACKIN_EXTRA_CA, published_construct=settings.JACKIN_PUBLISHED_CONSTRUCT
     )
-    broker = BrokerClient(settings.JACKIN_BROKER_SOCKET, guard=settings.JACKIN_GUARD_SOCKET)
     return Engines(engine=engine, broker=broker, image_for=made)

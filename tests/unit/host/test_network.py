@@ -11,7 +11,7 @@ from agents.host import rules
 from agents.host.addresses import Addresses, HostNetwork, candidates, choose, read
 from agents.host.engine_config import dockerd_config
 from agents.host.instance import Instance
-from agents.host.netns import reachable_resolvers
+from agents.host.resolvers import reachable_resolvers
 from agents.host.shell import HostError
 
 Network = ipaddress.IPv4Network
