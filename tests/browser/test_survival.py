@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import pathlib
 import re
 import signal
@@ -11,21 +10,21 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.pages import connected, log_in, terminal_text, type_line
+from tests.browser.pages import connected, log_in, set_mark, terminal_text, type_line, types_on
 from tests.support.agents import container_of, execute
 from tests.support.fixtures import Person
 from tests.support.machine import Traces, docker, run, same_traces
 from tests.support.service import Service, wait_for
 from tests.support.survival import (
-    CHILDREN,
     ENGINE,
     PARTS,
     engine_answers,
     engine_pid,
     kill,
     kill_part,
+    launch_and_eject,
+    one_of_each,
     pid_of,
-    running,
     supervisor_is_gone,
     supervisor_pid,
 )
@@ -77,39 +76,8 @@ def terminal(service: Service, page: Page, owner: Person, agent: str) -> Page:
     """Alice's window onto the agent, with a variable set in its shell."""
     log_in(page, owner)
     page.goto(f"/agents/{agent}")
-    type_line(page, "mark=same-$((20+22))-shell; beat() { while :; do date +%s.%N > alive; sleep 0.1; done; }")
-    type_line(page, "echo set-$mark")
-    terminal_text(page, "set-same-42-shell")
+    set_mark(page)
     return page
-
-
-def types_on(page: Page, name: str) -> None:
-    """The same window, or the same page after it has connected again, is at the same shell.
-
-    What is typed in the moment of the death may be lost, as a person sees: so they type it again.
-    """
-    for tries in range(5):
-        type_line(page, f"echo {name}-$mark-{tries}")
-        with contextlib.suppress(AssertionError):
-            terminal_text(page, re.compile(f"{name}-same-42-shell-[0-9]"), seconds=8)
-            return
-    terminal_text(page, re.compile(f"{name}-same-42-shell-[0-9]"))
-
-
-def launch_and_eject(web: WebClient, project: pathlib.Path) -> None:
-    key = web.launch([(str(project), "/workspace/project", "rw")])
-    web.eject(key)
-
-
-def one_of_each(service: Service) -> None:
-    """Every part runs, none of them twice."""
-    assert all(engine_pid(service.instance, program) for program in ENGINE)
-    assert {path.stem for path in service.instance.run_root.glob("*.pid")} >= {"docker", *CHILDREN}
-    wait_for("one process of each part", lambda: running(service.instance) == dict.fromkeys(CHILDREN, 1))
-    shown = run("ps", "-wweo", "args").splitlines()
-    for program in ENGINE:
-        files = [line for line in shown if line.startswith(program) and f"{service.instance.host_dir}/" in line]
-        assert len(files) == 1, files
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -132,7 +100,7 @@ def test_an_agent_goes_on_without_a_supervisor_and_the_next_one_adopts_it(
 ) -> None:
     container, before = container_of(service.instance, agent), Traces.of(service.instance)
     engine = {program: engine_pid(service.instance, program) for program in ENGINE}
-    type_line(terminal, "beat & echo beating-$((1+1))")
+    type_line(terminal, "(while :; do date +%s.%N > alive; sleep 0.1; done) & echo beating-$((1+1))")
     terminal_text(terminal, "beating-2")
     kill(supervisor_pid(service))
     supervisor_is_gone(service)

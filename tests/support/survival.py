@@ -9,8 +9,9 @@ from collections import Counter
 
 from agents.host import engine_config, processes
 from agents.host.instance import Instance
-from tests.support.machine import docker
+from tests.support.machine import docker, run
 from tests.support.service import Service, wait_for
+from tests.support.web import WebClient
 
 ENGINE = ("dockerd", "containerd")
 CHILDREN = ("broker", "guard", "terminals", "runner", "daphne")
@@ -90,3 +91,20 @@ def _named(entry: pathlib.Path, instance: Instance) -> list[str]:
     marks = {"agents.broker": "broker", "agents.host.guard": "guard", "agents.terminals": "terminals"}
     marks |= {"runner": "runner", "jackin_web.asgi:application": "daphne"}
     return [name for mark, name in marks.items() if mark in words]
+
+
+def launch_and_eject(web: WebClient, project: pathlib.Path) -> None:
+    """A shell on the project, and its end."""
+    key = web.launch([(str(project), "/workspace/project", "rw")])
+    web.eject(key)
+
+
+def one_of_each(service: Service) -> None:
+    """Every part runs, none of them twice."""
+    assert all(engine_pid(service.instance, program) for program in ENGINE)
+    assert {path.stem for path in service.instance.run_root.glob("*.pid")} >= {"docker", *CHILDREN}
+    wait_for("one process of each part", lambda: running(service.instance) == dict.fromkeys(CHILDREN, 1))
+    shown = run("ps", "-wweo", "args").splitlines()
+    for program in ENGINE:
+        files = [line for line in shown if line.startswith(program) and f"{service.instance.host_dir}/" in line]
+        assert len(files) == 1, files
