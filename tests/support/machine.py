@@ -38,6 +38,7 @@ def unix_account(name: str, *, groups: tuple[str, ...] = ()) -> Iterator[pwd.str
     """A Unix account with a home directory of mode 0700, removed again afterwards."""
     if exists(name):
         run("userdel", "--force", "--remove", name, check=False)
+    run("groupdel", name, check=False)  # stays where it was not the account's primary one any more
     for group in groups:
         run("groupadd", "--force", group)
     extra = ["--groups", ",".join(groups)] if groups else []
@@ -48,7 +49,7 @@ def unix_account(name: str, *, groups: tuple[str, ...] = ()) -> Iterator[pwd.str
         yield entry
     finally:
         run("userdel", "--force", "--remove", name, check=False)
-        for group in groups:
+        for group in (name, *groups):
             run("groupdel", group, check=False)
 
 
