@@ -54,7 +54,8 @@ def host_side(*, name: str, veth: str, addresses: Addresses, network: HostNetwor
         f"-i {veth} -j DROP",  # no other bridge, tap or VPN of the host
     ]
     if not network.forwards:  # we make the uplinks forward; that must make a router of this host for nobody else
-        forbid += [f"-i {uplink} -j DROP" for uplink in network.uplinks]
+        # Answers pass: a connection that began from outside was never forwarded, and a second instance has its own.
+        forbid += [f"-i {uplink} -m conntrack ! --ctstate RELATED,ESTABLISHED -j DROP" for uplink in network.uplinks]
     to_agents = [f"-o {veth} -p icmp -m conntrack --ctstate RELATED -j RETURN", f"-o {veth} -j DROP"]
     chains = [
         _chain("iptables", "mangle", "INPUT", name, [f"-i {veth} -j DROP"]),

@@ -79,6 +79,7 @@ def ordinary_engine() -> Iterator[OrdinaryEngine]:
         yield made
         for container in made.docker("ps", "-aq").split():
             made.docker("rm", "--force", "--volumes", container)
+        made.docker("network", "prune", "--force")  # else their bridges and rules outlive it
 
 
 @contextlib.contextmanager

@@ -104,8 +104,9 @@ def test_without_an_uplink_nothing_leaves() -> None:
 
 
 def test_a_host_that_did_not_forward_does_not_become_a_router() -> None:
-    assert "-i eth0 -j DROP" in _rules(_host(forwards=False), "mangle", "FORWARD")
-    assert "-i eth0 -j DROP" not in _rules(_host(forwards=True), "mangle", "FORWARD")
+    rule = "-i eth0 -m conntrack ! --ctstate RELATED,ESTABLISHED -j DROP"
+    assert rule in _rules(_host(forwards=False), "mangle", "FORWARD")
+    assert rule not in _rules(_host(forwards=True), "mangle", "FORWARD")
 
 
 def test_host_users_do_not_reach_agents() -> None:
