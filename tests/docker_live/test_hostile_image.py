@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
+from agents.broker.gate import GATE_DIR
+from agents.engine import containers
 from agents.engine.client import DockerEngine
 from agents.engine.errors import BrokerRefused, EngineError
 from agents.engine.types import ContainerInfo, LaunchSpec, Limits
@@ -198,6 +200,23 @@ def test_accounts_of_the_image_change_neither_user_nor_group(trial: Trial, kit: 
         assert set(status["Uid"].split()) | set(status["Gid"].split()) == {str(BASE + 1000)}
         assert {str(BASE + group) for group in spec.staging.groups} <= set(status["Groups"].split())
         assert spec.staging.groups
+
+
+def test_a_container_that_runs_as_root_or_not_behind_the_gate_is_not_admitted(
+    trial: Trial, home: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the engine was told: its mounts alone are no reason to open the gate."""
+    image = trial.image("FROM scratch\nADD tree.tar /\n", tree_tar=trial.tree())
+    with monkeypatch.context() as patch:
+        patch.setattr(containers, "USER", "0:0")
+        with trial.created(image, home, "/bin/sh") as (spec, container):
+            assert "agent's user" in stays_shut(trial, spec, container, home)
+    with monkeypatch.context() as patch:
+        kwargs = containers.container_kwargs
+        ours = [f"{GATE_DIR}/busybox", "sleep", "600"]
+        patch.setattr(containers, "container_kwargs", lambda *a, **k: {**kwargs(*a, **k), "entrypoint": ours})
+        with trial.created(image, home) as (spec, container):
+            assert "not the gate" in stays_shut(trial, spec, container, home)
 
 
 def test_a_group_of_the_image_that_is_named_like_the_owners_ends_the_launch(trial: Trial, home: pathlib.Path) -> None:
