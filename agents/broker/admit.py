@@ -46,6 +46,7 @@ def admit(launch: str, *, pid: int, secrets: dict[str, str], config: Config) -> 
         _check_process(pid, staged, config)
         entries = mountinfo.read(pid)
         _check_mounts(pid, staged, entries)
+        _check_groups(pid, staged, config)
         namespace = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
         try:
             _check_alive(pidfd)  # until here the number meant the same process
@@ -93,10 +94,14 @@ def _before_exec(pid: int) -> bool:
     return not words[0] or words[1:] == [b"init", b""]
 
 
+def _status(pid: int) -> dict[str, str]:
+    with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+        return dict(line.rstrip("\n").partition(":\t")[::2] for line in file)
+
+
 def _check_process(pid: int, staged: Record, config: Config) -> None:
     """It is the first process of a remapped container, runs as the agent's user, and is our gate."""
-    with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
-        status = dict(line.rstrip("\n").partition(":\t")[::2] for line in file)
+    status = _status(pid)
     claude = str(config.base + config.claude)
     if set(status.get("Uid", "").split()) != {claude} or set(status.get("Gid", "").split()) != {claude}:
         raise _mismatch("its first process does not run as the agent's user")
@@ -113,6 +118,13 @@ def _check_process(pid: int, staged: Record, config: Config) -> None:
     program, ours = os.stat(f"/proc/{pid}/exe"), os.stat(f"{staged.gate.staged}/busybox")
     if (program.st_dev, program.st_ino) != (ours.st_dev, ours.st_ino):
         raise _mismatch("its first process is not our program")
+
+
+def _check_groups(pid: int, staged: Record, config: Config) -> None:
+    """The owner's groups are there: an engine takes a group of the image that is *named* 2001 for the group 2001."""
+    has = set(_status(pid).get("Groups", "").split())
+    if not {str(config.base + group) for group in staged.groups} <= has:
+        raise _mismatch("its first process lacks groups of the owner")
 
 
 def _check_mounts(pid: int, staged: Record, entries: list[Entry]) -> None:

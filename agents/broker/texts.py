@@ -92,14 +92,14 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     "destination-twice": ("Two mounts have the destination {path}.", "Give each mount a destination of its own."),
 }
 
-# Characters that would reorder or hide what is around them.
-_INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+# Characters that would reorder or hide what is around them; of all spaces only the plain one is what it looks like.
+_INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"}
 
 
 def shown(text: str) -> str:
     """`text` for a sentence: control, format and bidi characters as escapes, at most MOST_SHOWN characters."""
     cut = text if len(text) <= MOST_SHOWN else text[:MOST_SHOWN] + "…"
-    return "".join(_escape(c) if unicodedata.category(c) in _INVISIBLE else c for c in cut)
+    return "".join(_escape(c) if c != " " and unicodedata.category(c) in _INVISIBLE else c for c in cut)
 
 
 def _escape(character: str) -> str:

@@ -118,7 +118,7 @@ class DockerEngine(Engine):
 
     def start(self, container: str) -> ContainerInfo:
         with self._found(container) as (_, found):
-            found.start()
+            containers.start(found)
             found.reload()
             info = containers.info(found)
             if info.pid:

@@ -38,6 +38,8 @@ NEVER_INHERITED = ("LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "GLIBC_TUNABLES"
 LOG = LogConfig(type="local", config={"max-size": "4m", "max-file": "2", "compress": "false"})
 REMOVAL_SECONDS = 60
 NAME_SECONDS = 5
+CONTAINERD_SECONDS = 10.0  # it tries every 3 s at the latest
+CONTAINERD_AWAY = "Error while dialing"  # gRPC's words for it
 EXEC_SECONDS = 5
 
 
@@ -172,6 +174,20 @@ def info(container: Container) -> ContainerInfo:
         labels=dict(container.labels),
         oom_killed=bool(state.get("OOMKilled")),
     )
+
+
+def start(container: Container) -> None:
+    """Start it; patient with an engine that has not found its containerd again yet, after that was restarted."""
+    until = time.monotonic() + CONTAINERD_SECONDS
+    while True:
+        try:
+            container.start()
+        except sdk_errors.APIError as error:
+            if CONTAINERD_AWAY not in str(error.explanation) or time.monotonic() > until:
+                raise
+            time.sleep(0.2)
+        else:
+            return
 
 
 def wait_for_program(pid: int) -> None:

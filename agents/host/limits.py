@@ -36,11 +36,17 @@ NO_LIMIT = {"fs/pipe-user-pages-soft": 0}  # numbers that are no limit at all, a
 
 
 def low(root: Path = Path("/proc/sys")) -> dict[Path, int]:
-    """The files that are there and hold less than is wanted, with what is wanted. Raises OSError, ValueError."""
+    """The files that are there and hold less than is wanted, or nothing that can be read, with what is wanted."""
     found = {}
     for name, wanted in WANTED.items():
         file = root / name
-        if file.exists() and (value := int(file.read_text())) < wanted and value != NO_LIMIT.get(name):
+        try:
+            value = int(file.read_text())
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError):
+            value = -1
+        if value < wanted and value != NO_LIMIT.get(name):
             found[file] = wanted
     return found
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from agents.host import busybox, engine_config, mount_ns, netns, processes, resolvers, seccomp
+from agents.host import bridges, busybox, engine_config, mount_ns, netns, processes, resolvers, seccomp
 from agents.host.addresses import Addresses, look
 from agents.host.engine_api import EngineApi
 from agents.host.firewall import Firewall
@@ -57,9 +57,11 @@ class OwnEngine:
         self.ensure_running()
 
     def ensure_running(self) -> None:
-        """Start whichever of the two does not run."""
+        """Start whichever of the two does not run; clear up what a killed dockerd had begun."""
         self._ensure("containerd", engine_config.containerd_file(self._instance), self._containerd_answers)
-        self._ensure("dockerd", engine_config.dockerd_file(self._instance), self.api.ping)
+        found = bridges.present(self._instance)
+        if self._ensure("dockerd", engine_config.dockerd_file(self._instance), self.api.ping):
+            bridges.remove(self._instance, found - bridges.of_networks(self.api.json("GET", "/networks")))
 
     def _write_config(self, addresses: Addresses, *, mtu: int, dns: tuple[str, ...], profile: str) -> None:
         """A running dockerd whose configuration changed is stopped: its containers go on, the new one finds them."""
@@ -72,8 +74,10 @@ class OwnEngine:
     def _containerd_answers(self) -> bool:
         return _accepts(Path(engine_config.containerd_socket(self._instance)))
 
-    def _ensure(self, program: str, argument: str, answers: Callable[[], bool]) -> None:
+    def _ensure(self, program: str, argument: str, answers: Callable[[], bool]) -> bool:
+        """Returns whether it had to be started."""
         found = processes.find(program=program, argument=argument)
+        started = found is None
         if found is None:
             found = self._spawn(program, argument)
         self._remember(program, found)
@@ -84,6 +88,7 @@ class OwnEngine:
             if time.monotonic() > end:
                 raise HostError(f"{program} does not answer after {START_SECONDS:.0f} s:\n{self.last_lines(program)}")
             select.select([found.pidfd], [], [], 0.1)
+        return started
 
     def _remember(self, program: str, found: Found) -> None:
         old = self.found.pop(program, None)

@@ -21,7 +21,10 @@ MULTICAST = "224.0.0.0/4"
 RESERVED = "240.0.0.0/4"  # 255.255.255.255 among it
 DNS = 53
 QUESTIONS = 200  # per second and container
+# Of one agent. All agents share one table of the kernel, and with the host another; each has 65536 entries or more.
+CONNECTIONS = 8192
 ANSWERS = "-m conntrack --ctstate RELATED,ESTABLISHED"
+PER_AGENT = f"-m connlimit --connlimit-above {CONNECTIONS} --connlimit-mask 32 --connlimit-saddr"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,7 +54,8 @@ def host_side(*, name: str, veth: str, addresses: Addresses, network: HostNetwor
         f"-i {veth} -j DROP",  # no other bridge, tap or VPN of the host
     ]
     if not network.forwards:  # we make the uplinks forward; that must make a router of this host for nobody else
-        forbid += [f"-i {uplink} -j DROP" for uplink in network.uplinks]
+        # Answers pass: a connection that began from outside was never forwarded, and a second instance has its own.
+        forbid += [f"-i {uplink} -m conntrack ! --ctstate RELATED,ESTABLISHED -j DROP" for uplink in network.uplinks]
     to_agents = [f"-o {veth} -p icmp -m conntrack --ctstate RELATED -j RETURN", f"-o {veth} -j DROP"]
     chains = [
         _chain("iptables", "mangle", "INPUT", name, [f"-i {veth} -j DROP"]),
@@ -79,6 +83,7 @@ def inner_side(
         f"-i {INNER} {ANSWERS} -j RETURN",
         f"-i {INNER} -j DROP",
         *(f"-o {INNER} -d {place} -j DROP" for place in places),
+        f"-o {INNER} -m conntrack --ctstate NEW {PER_AGENT} -j DROP",
         f"-o {INNER} -j RETURN",
         # What is left stays inside: within one bridge it may pass, from bridge to bridge it may not.
         "-m physdev --physdev-is-bridged -j RETURN",

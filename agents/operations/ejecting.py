@@ -73,7 +73,9 @@ def eject_all(engines: Engines, *, streams: StreamSink, actor: User | str | None
         streams.drop(agent.key, "ejected")
         with transaction.atomic(durable=True):
             _close_open_operations(agent, actor)
-            move_agent(agent, AgentState.ENDED, actor=actor, reason="ejected when the service was stopped")
+            # A runner that still runs sees the container go, and may have been faster.
+            if Agent.objects.filter(pk=agent.pk, state__in=LIVE_STATES).exists():
+                move_agent(agent, AgentState.ENDED, actor=actor, reason="ejected when the service was stopped")
     return problems + _remove_unknown(engines, actor=actor)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import unicodedata
 
-_HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # controls, bidi and zero-width marks, surrogates, separators
+# Controls, bidi and zero-width marks, surrogates, separators, and spaces that are not the plain one.
+_HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"}
 
 
 def visible(text: str, *, keep: str = "\t") -> str:
@@ -15,7 +16,7 @@ def visible(text: str, *, keep: str = "\t") -> str:
     """
     if text.isascii() and text.isprintable():
         return text
-    return "".join(c if c in keep or unicodedata.category(c) not in _HIDDEN else _escaped(c) for c in text)
+    return "".join(c if c in keep or c == " " or unicodedata.category(c) not in _HIDDEN else _escaped(c) for c in text)
 
 
 def shortened(text: str, *, most: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import re
 
@@ -69,3 +70,22 @@ def type_line(page: Page, line: str) -> None:
     page.locator("[data-terminal] textarea").focus()
     page.keyboard.type(line)
     page.keyboard.press("Enter")
+
+
+def set_mark(page: Page) -> None:
+    """Set a variable in the shell: as long as it is there, it is the same shell."""
+    type_line(page, "mark=same-$((20+22))-shell; echo set-$mark")
+    terminal_text(page, "set-same-42-shell")
+
+
+def types_on(page: Page, name: str) -> None:
+    """The same window, or the same page after it has connected again, is at the same shell.
+
+    What is typed in the moment of the death may be lost, as a person sees: so they type it again.
+    """
+    for tries in range(5):
+        type_line(page, f"echo {name}-$mark-{tries}")
+        with contextlib.suppress(AssertionError):
+            terminal_text(page, re.compile(f"{name}-same-42-shell-[0-9]"), seconds=8)
+            return
+    terminal_text(page, re.compile(f"{name}-same-42-shell-[0-9]"))

@@ -226,6 +226,16 @@ def test_eject_all(world: World, alice: User, bob: User) -> None:
     assert not world.workers.work_once()
 
 
+def test_eject_all_and_a_runner_that_sees_the_containers_go(world: World, alice: User, bob: User) -> None:
+    """`serve --eject`: reconcile ends the agents before eject_all can, and both are content."""
+    launched(world, alice)
+    launched(world, bob)
+    world.engine.before["remove_container"] = lambda: Agent.objects.update(state="ended")
+    assert eject_all(world.engines, streams=world.streams) == []
+    assert world.objects() == NOTHING
+    assert {agent.state for agent in Agent.objects.all()} == {"ended"}
+
+
 def test_eject_all_names_what_is_left(world: World, alice: User) -> None:
     agent = launched(world, alice)
     world.engine.errors["stop"] = EngineUnreachable("The engine is away.")

@@ -8,6 +8,7 @@ import pathlib
 from agents.broker.counters import TERMINALS
 from tests.docker_live.broker_fixtures import ann, home, kit, system_group  # noqa: F401
 from tests.docker_live.broker_kit import Kit, request, running
+from tests.support.engine_kit import BASE
 
 OPEN_ALL = """perl -e 'while (open my $one, "+<", "/dev/ptmx") { push @all, $one } print scalar(@all), " $!"'"""
 
@@ -23,4 +24,4 @@ def test_an_agent_gets_its_own_share_of_terminals(kit: Kit, home: pathlib.Path) 
             assert made.execute(f"mount -o {options} /dev/pts", user="0:0").returncode
         line = next(line for line in made.execute("cat /proc/mounts").stdout.splitlines() if " /dev/pts " in line)
         assert f"max={TERMINALS}" in line
-        assert {"gid=5", "mode=620", "ptmxmode=666"} <= set(line.split()[3].split(",")), "as Docker made it"
+        assert {f"gid={BASE + 5}", "mode=620", "ptmxmode=666"} <= set(line.split()[3].split(",")), "as Docker made it"

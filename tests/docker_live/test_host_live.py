@@ -134,6 +134,23 @@ def test_a_killed_part_is_seen_and_brought_back(engine: OwnEngine, made: Trials,
     wait_for("more output of the same container", lambda: _lines(made, container) > seen)
 
 
+def test_what_a_killed_engine_had_begun_is_cleared_up(engine: OwnEngine, made: Trials) -> None:
+    """A bridge of a network that it never wrote down, with a rule; those of networks that it knows stay."""
+    known = f"br-{engine.api.json('POST', '/networks/create', body={'Name': 'jkhostt-known'})['Id'][:12]}"
+    inside = ["nsenter", f"--net={netns.path(INSTANCE)}"]
+    _output("ip", "-n", INSTANCE.netns, "link", "add", "br-0123456789ab", "type", "bridge")
+    _output(*inside, *["iptables", "-t", "nat", "-A", "POSTROUTING", "!", "-o", "br-0123456789ab", "-j", "MASQUERADE"])
+    try:
+        os.kill(engine.found["dockerd"].pid, signal.SIGKILL)
+        wait_for("the death is seen", lambda: engine.dead() == "dockerd")
+        engine.ensure_running()
+        seen = _output("ip", "-n", INSTANCE.netns, "link") + _output(*inside, "iptables-save")
+        assert "br-0123456789ab" not in seen
+        assert known in seen
+    finally:
+        engine.api.call("DELETE", "/networks/jkhostt-known")
+
+
 def test_root_in_a_container_is_nobody_here_and_limits_hold(made: Trials) -> None:
     container_checks.remapping(made)
     container_checks.capabilities(made)

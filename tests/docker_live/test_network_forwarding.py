@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from agents.host import rules
+from agents.host.addresses import HostNetwork
 from agents.host.netns import noted
 from tests.support.fake_host import HOST_LAN, HOST_UP, INSTANCE, LAN, OUTSIDE, FakeHost, fake_host
 from tests.support.knocking import ears, hears, knock
@@ -42,6 +44,22 @@ def test_a_host_that_did_not_forward_forwards_for_agents_only(quiet: FakeHost) -
         knock(quiet.inside, "host", TO_LAN)
         hears(lan, "host", TO_LAN)
     assert quiet.run("sysctl", "-n", "net.ipv4.ip_forward").strip() == "0"
+
+
+def test_a_second_service_on_the_host_does_not_cut_off_the_first(quiet: FakeHost) -> None:
+    quiet.do("network")
+    found = noted(INSTANCE)
+    assert found is not None
+    network = HostNetwork(addresses=(), routes=(), uplinks=("up0",), mtu=1500, forwards=False)
+    chains = rules.host_side(name="second", veth="second-host", addresses=found, network=network, ipv6=False)
+    run(*quiet.inside, "iptables-restore", "--noflush", text=rules.restore_text(chains))
+    for chain in chains:
+        quiet.run("iptables", "-w", "-t", chain.table, "-I", chain.parent, "1", "-j", chain.name)
+    with ears(quiet.outside.inside, TO_OUTSIDE) as outside, ears(quiet.lan.inside, TO_LAN) as lan:
+        knock(quiet.engine_space, "agents", TO_OUTSIDE)
+        hears(outside, "agents", TO_OUTSIDE)
+        knock(quiet.outside.inside, "outside", TO_LAN)
+        assert lan.heard == []
 
 
 def test_a_host_that_forwarded_forwards_the_same_as_before(router: FakeHost) -> None:

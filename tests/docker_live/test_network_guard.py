@@ -127,7 +127,7 @@ def test_rules_that_cannot_be_set_refuse_every_launch_until_they_can(guard: Fake
         empty(guard)
         for _ in range(2):
             refused = ask("network_ready")
-            assert (refused["ok"], refused["code"]) == (False, "firewall")
+            assert (refused["ok"], refused.get("code")) == (False, "firewall")
         assert rules(guard) == []
         assert all(what.startswith("not repaired: ") for what in recorded_since(before))
         assert len(recorded_since(before)) == 2

@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pathlib
 import pwd
-import subprocess
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from agents.host import processes
-from tests.docker_live.network_kit import ATTACKERS, Attacker, Net, engine_on_a_fake_host
-from tests.support.fake_host import HOST_LAN, HOST_UP, OUTSIDE, FakeHost
+from tests.docker_live.network_kit import ATTACKERS, IMAGE, RESOLVED, Attacker, Net, engine_on_a_fake_host, resolver_on
+from tests.support import dns
+from tests.support.fake_host import HOST_LAN, HOST_UP, OUTSIDE
 from tests.support.knocking import PYTHON, ears, hears, knock
 from tests.support.machine import run
 
 pytestmark = pytest.mark.live
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-NAME, ADDRESS = "agent.example", "192.0.2.77"
+NAME = "agent.example"
 LOOK_UP = f"""
 import socket
 try:
     print("found", socket.gethostbyname({NAME!r}))
 except OSError as error:
     print("nothing", error)
-"""
-RESOLVE = f"""
-import sys, threading
-sys.path.insert(0, {str(ROOT)!r})
-from tests.support.dns import Resolver
-made = Resolver(sys.argv[1], 53)
-made.start()
-print("listening", flush=True)
-threading.Event().wait()
 """
 MANY = """
 import socket, sys
@@ -47,18 +37,24 @@ for n in range(int(sys.argv[2])):
 print("sent")
 """
 
-
-@contextlib.contextmanager
-def resolver_on(host: FakeHost, address: str) -> Iterator[None]:
-    """The host's resolver: it answers every question with ADDRESS."""
-    argv = [*host.inside, PYTHON, "-B", "-c", RESOLVE, address]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "listening\n"
-        try:
-            yield
-        finally:
-            process.kill()
+ANSWERS = """
+import socket, sys, time
+question = bytes.fromhex(sys.argv[2])
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.settimeout(0.05)
+sock.connect((sys.argv[1], 53))
+end, found = time.monotonic() + 3, 0
+for _ in range(16):
+    sock.send(question)
+while time.monotonic() < end:
+    try:
+        sock.recv(4096)
+        found += 1
+    except TimeoutError:
+        pass
+    sock.send(question)
+print("answers", found)
+"""
 
 
 @pytest.fixture(scope="module", params=["127.0.0.1", HOST_UP], ids=["on loopback", "on an address of the host"])
@@ -78,7 +74,7 @@ def look_up(net: Net, attacker: Attacker) -> str:
 
 @pytest.mark.parametrize("attacker", ATTACKERS)
 def test_names_resolve_in_agents_and_builds(net: Net, attacker: Attacker) -> None:
-    assert f"found {ADDRESS}" in look_up(net, attacker)
+    assert f"found {RESOLVED}" in look_up(net, attacker)
 
 
 @pytest.mark.parametrize("attacker", ATTACKERS)
@@ -108,20 +104,27 @@ def test_users_of_the_host_do_not_reach_the_forwarder(net: Net) -> None:
     nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
     with pytest.raises(AssertionError, match="timed out"):
         run(*net.host.inside, *nobody, PYTHON, "-c", ask)
-    assert f"found {ADDRESS}" in look_up(net, "agent")
+    assert f"found {RESOLVED}" in look_up(net, "agent")
 
 
 def test_the_forwarder_has_no_right_and_no_descriptor_but_its_two_sockets(net: Net) -> None:
-    (pid,) = [pid for pid in processes.of_user(_uid()) if b"dns_forwarder" in _cmdline(pid)]
+    assert "found" in look_up(net, "agent")  # it is up
+    found = forwarders()
+    assert len(found) == 1
+    pid = found[0]
     status = dict(line.split(":\t", 1) for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines())
     assert set(status["Uid"].split()) == {str(_uid())}
     assert {status[name] for name in ("CapEff", "CapPrm", "CapInh", "CapBnd", "CapAmb")} == {"0" * 16}
     assert status["NoNewPrivs"] == "1"
-    opened = [os.readlink(link) for link in pathlib.Path(f"/proc/{pid}/fd").iterdir()]
-    kept = [one for one in opened if one not in ("/dev/null",) and not one.startswith(("anon_inode:", "socket:"))]
-    assert kept == []
+    # 0 to 2 are nothing and the supervisor's pipe for its log.
+    opened = [os.readlink(link) for link in pathlib.Path(f"/proc/{pid}/fd").iterdir() if int(link.name) > 2]
+    assert [one for one in opened if not one.startswith(("anon_inode:", "socket:"))] == []
     # Two that it inherited, and asyncio's own pair: none of the service's.
     assert len([one for one in opened if one.startswith("socket:")]) == 4
+
+
+def forwarders() -> list[int]:
+    return [pid for pid in processes.of_user(_uid()) if b"dns_forwarder" in _cmdline(pid)]
 
 
 def _uid() -> int:
@@ -137,10 +140,26 @@ def _cmdline(pid: int) -> bytes:
 
 def test_one_agents_flood_leaves_names_to_another(net: Net) -> None:
     flood = [PYTHON, "-c", MANY, str(net.addresses.inner), "2000000"]
-    container = net.host.docker("run", "-d", "--network", net.network, "jkt/knocker:test", *flood).strip()
+    container = net.docker("run", "-d", "--network", net.network, IMAGE, *flood).strip()
     try:
         for _ in range(5):
-            assert f"found {ADDRESS}" in look_up(net, "agent")
-        assert "true" in net.host.docker("inspect", "-f", "{{.State.Running}}", container)  # it floods still
+            assert f"found {RESOLVED}" in look_up(net, "agent")
+        assert "true" in net.docker("inspect", "-f", "{{.State.Running}}", container)  # it floods still
     finally:
-        net.host.docker("rm", "-f", container)
+        net.docker("rm", "-f", container)
+
+
+def test_one_agent_gets_no_more_than_its_share_of_the_hosts_resolver(net: Net) -> None:
+    """A burst of 400 and 200 a second, for the 3 s that it asks as fast as it can; others are answered meanwhile."""
+    question = dns.query(NAME).hex()
+    said = net.execute("agent", PYTHON, "-c", ANSWERS, str(net.addresses.inner), question)
+    found = int(said.split()[-1])
+    assert 100 < found <= 400 + 4 * 200
+
+
+def test_a_killed_forwarder_is_started_again_and_its_sockets_wait(net: Net) -> None:
+    assert "found" in look_up(net, "agent")
+    (old,) = forwarders()
+    os.kill(old, signal.SIGKILL)
+    assert f"found {RESOLVED}" in look_up(net, "agent")
+    assert old not in forwarders()

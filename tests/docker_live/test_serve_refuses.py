@@ -6,6 +6,7 @@ import os
 import pathlib
 import pwd
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 
@@ -14,7 +15,8 @@ import pytest
 from agents.host import layout, packages, release, users
 from agents.host.instance import USER_WEB, Instance
 from agents.host.layout import Directory
-from tests.support.service import ROOT
+from tests.support.machine import run
+from tests.support.service import ROOT, wait_for
 
 HERE = Instance(name="jktmode", port=1)  # a port that is never asked for: it is refused before
 TABLE = (*layout.table(HERE), *layout.code_table(HERE)[1:])  # the first of these is every instance's
@@ -30,6 +32,9 @@ def installed(turn: None) -> Iterator[pathlib.Path]:
         layout.ensure(layout.table(HERE))
         yield place
     finally:
+        for line in reversed(pathlib.Path("/proc/mounts").read_text().splitlines()):  # should it have started after all
+            if line.split()[1].startswith(f"{HERE.data}/"):
+                run("umount", "--lazy", line.split()[1])
         for directory in (HERE.data, HERE.code, HERE.logs):
             shutil.rmtree(directory, ignore_errors=True)
 
@@ -37,12 +42,16 @@ def installed(turn: None) -> Iterator[pathlib.Path]:
 def refusal(tree: pathlib.Path) -> str:
     """What serve says when it refuses to start."""
     env = {"PATH": os.environ["PATH"], "JACKIN_INSTANCE": HERE.name, "JACKIN_PORT": str(HERE.port)}
-    done = subprocess.run(
-        [str(tree / "scripts" / "serve")], env=env, capture_output=True, text=True, check=False, timeout=60
-    )
-    said = done.stdout + done.stderr
-    assert done.returncode == 1, said
-    assert not HERE.lock_file.exists()  # it had not even begun
+    command = [str(tree / "scripts" / "serve")]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        wait_for("serve to refuse", lambda: process.poll() is not None or HERE.lock_file.exists())
+        if process.poll() is None:  # it starts: down again in good order, before there is anything to leave behind
+            process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=100)
+    assert process.returncode == 1, said
+    begun = HERE.lock_file.exists()
+    HERE.lock_file.unlink(missing_ok=True)
+    assert not begun, said
     return said
 
 

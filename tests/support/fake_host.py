@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import pathlib
 import shutil
@@ -46,12 +47,15 @@ exec sleep infinity
 """
 
 _DO = """
-import os, sys
+import json, os, sys, threading
+from pathlib import Path
 os.umask(0o077)
-from agents.host import forwarding, guard, netns
+from agents.host import children, doctor, forwarding, guard, netns, resolvers
 from agents.host.firewall import Firewall
 from agents.host.instance import Instance
 from agents.host.own_engine import OwnEngine
+from agents.host.settings import Settings
+from agents.host.supervisor import Supervisor
 instance, what = Instance.from_env(), sys.argv[1]
 if what == "network":
     Firewall(instance, addresses=netns.ensure(instance)).ensure()
@@ -61,11 +65,19 @@ elif what == "stop":
     OwnEngine(instance).stop()
 elif what == "ensure":
     guard.make_firewall(instance).ensure()
+elif what == "doctor":
+    print(json.dumps({one.name: [one.status, one.detail] for one in doctor.examine(instance, Path(sys.argv[2]))}))
 elif what == "forward":
-    from pathlib import Path
-    with forwarding.running(instance, Path(sys.argv[2])):
-        print("ready", flush=True)
-        sys.stdin.read()
+    wanted, upstreams = Settings(instance=instance), resolvers.noted_upstreams(instance)
+    parts = children.children(wanted, Path(sys.argv[2]), upstreams=upstreams)
+    supervisor = Supervisor(
+        [part for part in parts if part.name == "dns"], listening=forwarding.bind(instance), logs=instance.logs,
+        pids=instance.run_root, engine_dead=lambda: "", engine_start=lambda: None,
+    )
+    threading.Thread(target=lambda: (sys.stdin.read(), supervisor.request_stop("done")), daemon=True).start()
+    print("ready", flush=True)
+    supervisor.run()
+    supervisor.stop()
 """
 
 
@@ -138,13 +150,18 @@ class FakeHost(Space):
 
     @contextlib.contextmanager
     def forwarder(self) -> Iterator[None]:
-        """The product's forwarder for names, as the doctor runs it."""
+        """The product's forwarder for names, under its supervisor."""
         argv = self._argv("forward", str(TREE))
         with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
             yield
             process.communicate(timeout=20)
+
+    def doctor(self) -> dict[str, tuple[str, str]]:
+        """Status and detail of each check of the doctor, by name."""
+        found = json.loads(run(*self._argv("doctor", str(TREE))).splitlines()[-1])
+        return {name: (status, detail) for name, (status, detail) in found.items()}
 
     def docker(self, *arguments: str, check: bool = True) -> str:
         return run("docker", "-H", f"unix://{INSTANCE.engine_socket}", *arguments, check=check)

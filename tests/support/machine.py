@@ -7,8 +7,9 @@ import dataclasses
 import json
 import pathlib
 import pwd
+import re
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from agents.host import engine_config, processes
 from agents.host.instance import Instance
@@ -74,25 +75,29 @@ class Traces:
 
     @classmethod
     def of(cls, instance: Instance) -> Traces:
-        """What the machine shows now."""
+        """What the machine shows now, without what belongs to another instance of the service."""
 
         def listed(*arguments: str) -> frozenset[str]:
             return frozenset(docker(instance, *arguments).split())
+
+        def own(lines: Iterable[str]) -> frozenset[str]:
+            others = re.compile(rf"JW-(?!{instance.name}-)|/(jackin-web-|run/netns/)(?!{instance.name}\b)")
+            return frozenset(line for line in lines if not others.search(line))
 
         inside = ("nsenter", f"--net=/run/netns/{instance.netns}")
         mounts = [*_mounts("self"), *_mounts(_engine(instance))]
         links = json.loads(run(*inside, "ip", "-j", "link"))
         return cls(
             containers=listed("ps", "-aq", "--no-trunc"),
-            networks=listed("network", "ls", "-q", "--no-trunc"),
+            networks=listed("network", "ls", "-q", "--no-trunc", "--filter", "type=custom"),
             volumes=listed("volume", "ls", "-q"),
             stage=frozenset(path.name for path in instance.stage.iterdir()),
-            mounts=frozenset(line.split(" ", 1)[1] for line in mounts),
+            mounts=own(line.split(" ", 1)[1] for line in mounts),
             loops=frozenset(run("losetup", "-a", check=False).splitlines()),
-            rules=frozenset(_plain(run("iptables-save"))),
+            rules=own(_plain(run("iptables-save"))),
             namespace_rules=frozenset(_plain(run(*inside, "iptables-save"))),
             links=frozenset(link["ifname"] for link in links if not link["ifname"].startswith("veth")),
-            temporary=frozenset(path.name for path in pathlib.Path("/tmp").glob("*jackin*")),
+            temporary=frozenset(path.name for path in pathlib.Path("/tmp").glob("*jackin*") if not _of_a_test(path)),
         )
 
     def difference(self, now: Traces) -> dict[str, list[str]]:
@@ -123,6 +128,11 @@ def _engine(instance: Instance) -> int:
 
 def _mounts(pid: int | str) -> list[str]:
     return pathlib.Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
+
+
+def _of_a_test(path: pathlib.Path) -> bool:
+    """A scratch directory of a test run, this one's or another's."""
+    return path.name.startswith(("jackin-tests-", "jackin-web-test-"))
 
 
 def _plain(saved: str) -> list[str]:

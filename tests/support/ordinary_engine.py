@@ -9,6 +9,7 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from tests.support.service import wait_for
 
 PLACE = pathlib.Path("/var/lib/jkt-ordinary")
 SYSTEM_CONTAINERD = pathlib.Path("/run/containerd/containerd.sock")
+SYSTEM_DATA = pathlib.Path("/var/lib/containerd")
 FORWARD = pathlib.Path("/proc/sys/net/ipv4/ip_forward")
 IMAGE = "jkt/busybox:test"
 
@@ -50,7 +52,7 @@ def ordinary_engine() -> Iterator[OrdinaryEngine]:
 
     Its data lies in a place of its own, so that one that is installed on this machine keeps what it has.
     """
-    forward = FORWARD.read_text()
+    forward = _forwarding()
     policy = run("iptables", "-S", "FORWARD").splitlines()[0]
     bridge = pathlib.Path("/sys/class/net/docker0").exists()
     with contextlib.ExitStack() as stack:
@@ -59,21 +61,25 @@ def ordinary_engine() -> Iterator[OrdinaryEngine]:
         stack.callback(shutil.rmtree, PLACE, ignore_errors=True)
         stack.callback(_put_back, forward, policy, bridge=bridge)
         pids = []
-        if not SYSTEM_CONTAINERD.exists():
+        if not _answers(SYSTEM_CONTAINERD):
+            if not SYSTEM_DATA.exists():
+                stack.callback(shutil.rmtree, SYSTEM_DATA, ignore_errors=True)
+            stack.callback(_remove_sockets)
             pids.append(stack.enter_context(_running("containerd", ["containerd"])))
-            wait_for("the system's containerd", SYSTEM_CONTAINERD.exists)
-        socket = PLACE / "docker.sock"
-        argv = ["dockerd", "-H", f"unix://{socket}", "--containerd", str(SYSTEM_CONTAINERD)]
+            wait_for("the system's containerd", lambda: _answers(SYSTEM_CONTAINERD))
+        place = PLACE / "docker.sock"
+        argv = ["dockerd", "-H", f"unix://{place}", "--containerd", str(SYSTEM_CONTAINERD)]
         argv += ["--data-root", str(PLACE / "data"), "--exec-root", str(PLACE / "exec")]
         argv += ["--pidfile", str(PLACE / "docker.pid"), "--config-file", str(PLACE / "daemon.json")]
         (PLACE / "daemon.json").write_text("{}")
         pids.append(stack.enter_context(_running("dockerd", argv)))
-        made = OrdinaryEngine(socket=socket, pids=tuple(pids))
-        wait_for("the ordinary engine", lambda: socket.exists() and made.docker("ps", check=False).startswith("CONT"))
+        made = OrdinaryEngine(socket=place, pids=tuple(pids))
+        wait_for("the ordinary engine", lambda: place.exists() and made.docker("ps", check=False).startswith("CONT"))
         _import_busybox(made)
         yield made
         for container in made.docker("ps", "-aq").split():
             made.docker("rm", "--force", "--volumes", container)
+        made.docker("network", "prune", "--force")  # else their bridges and rules outlive it
 
 
 @contextlib.contextmanager
@@ -103,7 +109,24 @@ def _import_busybox(engine: OrdinaryEngine) -> None:
     subprocess.run(command, input=buffer.getvalue(), check=True, capture_output=True)
 
 
-def _put_back(forward: str, policy: str, *, bridge: bool) -> None:
+def _answers(path: pathlib.Path) -> bool:
+    """Whether somebody listens there; a name alone may be left from one that ended."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
+def _remove_sockets() -> None:
+    for path in SYSTEM_CONTAINERD.parent.glob(f"{SYSTEM_CONTAINERD.name}*"):
+        path.unlink()
+
+
+def _forwarding() -> dict[pathlib.Path, str]:
+    """Forwarding as it is, of the host as a whole and of each interface, in the order in which to set it again."""
+    files = [FORWARD, *sorted(FORWARD.parent.glob("conf/*/forwarding"))]
+    return {file: file.read_text() for file in files}
+
+
+def _put_back(forward: dict[pathlib.Path, str], policy: str, *, bridge: bool) -> None:
     """What dockerd leaves behind when it stops: its chains, its bridge, forwarding, the policy of FORWARD."""
     for table in ("filter", "nat"):
         saved = run("iptables-save", "-t", table).splitlines()
@@ -117,7 +140,9 @@ def _put_back(forward: str, policy: str, *, bridge: bool) -> None:
         run("ip", "link", "del", "docker0", check=False)
     for place in _mounts_below(PLACE):
         run("umount", "--lazy", place, check=False)
-    FORWARD.write_text(forward)
+    for file, value in forward.items():  # setting the first sets all the others
+        if file.exists():
+            file.write_text(value)
 
 
 def _words(line: str) -> list[str]:

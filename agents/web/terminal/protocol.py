@@ -12,12 +12,13 @@ MOST_INPUT: Final = 64 * 1024  # one message of the browser; it cuts what is pas
 MOST_TEXT: Final = 1024
 DEFAULT_SIZE: Final = frames.Size(rows=24, columns=80)
 
-# Codes of a websocket's end; the page says what they mean and whether to try again.
+# Codes of a websocket's end; the page says what they mean and whether to try again. All from the range of
+# applications: most others a server may not send (RFC 6455, 7.4).
 ENDED: Final = 4000
 LOGGED_OUT: Final = 4401
 NOT_YOURS: Final = 4404
 REFUSED: Final = 4400
-UNAVAILABLE: Final = 1013
+UNAVAILABLE: Final = 4503
 
 
 class BadMessage(Exception):

@@ -97,3 +97,11 @@ def test_admit_waits_no_longer_than_the_process_lives(tmp_path: pathlib.Path) ->
     finally:
         os.close(pidfd)
         process.communicate(timeout=5)
+
+
+def test_a_program_that_needs_a_loader_is_no_gate(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loader would be the image's."""
+    monkeypatch.setattr(gate, "_SYSTEM", pathlib.Path("/bin/sh"))
+    assert b"ld-linux" in pathlib.Path("/bin/sh").read_bytes(), "else this shows nothing"
+    with pytest.raises(Refusal, match="no static busybox"):
+        gate.make(str(tmp_path), busybox=pathlib.Path("/bin/sh"), owner=os.getuid())

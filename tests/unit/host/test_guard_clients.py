@@ -34,7 +34,7 @@ def path(tmp_path: pathlib.Path) -> Iterator[str]:
             pass
         clients.close()
 
-    thread = threading.Thread(target=serve)
+    thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     try:
         yield place

@@ -104,8 +104,9 @@ def test_without_an_uplink_nothing_leaves() -> None:
 
 
 def test_a_host_that_did_not_forward_does_not_become_a_router() -> None:
-    assert "-i eth0 -j DROP" in _rules(_host(forwards=False), "mangle", "FORWARD")
-    assert "-i eth0 -j DROP" not in _rules(_host(forwards=True), "mangle", "FORWARD")
+    rule = "-i eth0 -m conntrack ! --ctstate RELATED,ESTABLISHED -j DROP"
+    assert rule in _rules(_host(forwards=False), "mangle", "FORWARD")
+    assert rule not in _rules(_host(forwards=True), "mangle", "FORWARD")
 
 
 def test_host_users_do_not_reach_agents() -> None:
@@ -122,6 +123,7 @@ def test_inner_side_keeps_bridges_apart_and_knows_the_hosts_addresses() -> None:
     forward, own = inner[0].rules, inner[1].rules
     assert forward[-1] == "-j DROP"
     assert forward.index("-o eth0 -d 192.0.2.2/32 -j DROP") < forward.index("-o eth0 -j RETURN")
+    assert [rule for rule in forward[: forward.index("-o eth0 -j RETURN")] if "connlimit" in rule]
     assert own[-1] == "-j DROP"
     assert not [rule for rule in own if "dport" in rule]
 

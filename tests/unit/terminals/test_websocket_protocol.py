@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from agents.terminals.protocol import FrameDecoder, Size
 from agents.web.origin import same_origin
+from agents.web.terminal import protocol
 from agents.web.terminal.protocol import (
     DEFAULT_SIZE,
     MOST_INPUT,
@@ -141,3 +142,11 @@ def test_an_odd_size_is_the_usual_one(query: bytes) -> None:
 
 def test_the_size_of_the_window() -> None:
     assert size_in(b"rows=30&columns=90") == Size(rows=30, columns=90)
+
+
+def test_every_reason_to_close_is_one_that_the_server_can_send() -> None:
+    """autobahn sends 1000 and 3000 to 4999, and raises for anything else: then the window would hang for ever."""
+    codes = {getattr(protocol, name) for name in ("ENDED", "LOGGED_OUT", "NOT_YOURS", "REFUSED", "UNAVAILABLE")}
+    assert len(codes) == 5
+    for code in codes:
+        assert 4000 <= code <= 4999
