@@ -21,7 +21,8 @@ from tests.support.machine import run
 def traces(kit: Kit) -> tuple[set[str], list[str], list[str], set[str]]:
     """Mounts of the broker's, what is in its stage, its children, its descriptors."""
     lines = pathlib.Path("/proc/self/mountinfo").read_text().splitlines()
-    mounts = {line.split(" ", 1)[1] for line in lines if str(kit.instance.data) in line}
+    stage = str(kit.instance.stage.resolve())  # as mountinfo names it
+    mounts = {line.split(" ", 1)[1] for line in lines if stage in line}
     children = pathlib.Path(f"/proc/{kit.pid}/task/{kit.pid}/children").read_text().split()
     fds = {os.readlink(f"/proc/{kit.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{kit.pid}/fd")}
     return mounts, sorted(os.listdir(kit.instance.stage)), children, fds
@@ -234,7 +235,8 @@ def test_all_or_nothing(kit: Kit, home: pathlib.Path) -> None:
 
 def test_a_restarted_broker_goes_on_and_removes_what_was_left_half_made(kit: Kit, home: pathlib.Path) -> None:
     with agent(kit, "ann", request(home, "/workspace/p")) as made:
-        half, lost = kit.instance.stage / secrets.token_hex(16), kit.instance.stage / f"{secrets.token_hex(16)}.json"
+        stage = kit.instance.stage.resolve()
+        half, lost = stage / secrets.token_hex(16), stage / f"{secrets.token_hex(16)}.json"
         half.mkdir()
         run("mount", "-t", "tmpfs", "half", str(half))
         lost.write_text("{}")

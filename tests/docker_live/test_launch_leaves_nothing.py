@@ -83,8 +83,13 @@ class World:
 @pytest.fixture
 def world(service: Service, kit: Kit) -> Iterator[World]:
     made = World(service, kit)
+    engine = made.engine
     yield made
     made.streams.close()
+    for container in engine.containers():  # of a launch that succeeded although it must not
+        engine.remove_container(container.id)
+    for network in engine.networks():
+        engine.remove_network(network)
 
 
 @pytest.fixture
