@@ -126,7 +126,7 @@ def test_a_session_planted_before_the_login_is_not_the_one_after_it(client: Clie
     assert attacker.get("/account").status_code == 302
 
 
-@pytest.mark.parametrize("name", [settings.SESSION_COOKIE_NAME, settings.CSRF_COOKIE_NAME])
+@pytest.mark.parametrize("name", [settings.SESSION_COOKIE_NAME, settings.CSRF_COOKIE_NAME], ids=["session", "csrf"])
 def test_two_cookies_of_our_name_are_refused_and_the_planted_one_removed(
     at_page: AtPage, alice: User, bob: User, name: str
 ) -> None:
