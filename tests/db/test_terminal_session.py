@@ -31,6 +31,10 @@ def change_the_password(person: Person) -> None:
     assert person.client.post("/password", sent)["Location"] == "/account"
 
 
+def change_the_password_in_another_browser(person: Person) -> None:
+    change_the_password(Person(person.user))
+
+
 def renew_the_password(person: Person) -> None:
     accounts.renew_one_time_password(person.user.username)
 
@@ -54,6 +58,7 @@ def give_the_agent_away(person: Person) -> None:
 ENDS = [
     log_out,
     change_the_password,
+    change_the_password_in_another_browser,
     renew_the_password,
     switch_off,
     delete_the_session,

@@ -76,13 +76,13 @@ def test_our_trees_and_their_parents_are_refused_as_mounts_wherever_they_show(se
     instance = service.instance
     release = pathlib.Path(os.readlink(instance.code / "current"))
     open_ones = [
-        instance.data, instance.engine_dir, instance.code, release, release / "agents", release / "venv" / "lib",
+        instance.data, instance.code, release, release / "agents", release / "venv" / "lib",
         release / "staticfiles", instance.code / "venvs", instance.data.parent, instance.code.parent,
         pathlib.Path("/opt"), pathlib.Path("/var"), pathlib.Path("/"),
     ]  # fmt: skip
     closed = [
         instance.keys, instance.states, instance.stage, instance.trash, instance.host_dir, instance.run_root,
-        instance.run_web, instance.web, instance.engine_dir / "data", instance.logs,
+        instance.run_web, instance.web, instance.engine_dir, instance.engine_dir / "data", instance.logs,
     ]  # fmt: skip
     place = owner.home / "bound"
     run("install", "-d", "-o", owner.account, "-g", owner.account, "-m", "0755", str(place))
