@@ -34,6 +34,7 @@ class Connection:
 
     sock: socket.socket
     uid: int
+    came: float
     until: float
     incoming: bytearray = dataclasses.field(default_factory=bytearray)
     outgoing: bytes = b""
@@ -128,7 +129,8 @@ class Server:
                 sock.send(_BUSY)  # it fits into the empty buffer, and is read although we close
             sock.close()
             return
-        connection = Connection(sock=sock, uid=uid, until=time.monotonic() + SECONDS_TO_TALK)
+        now = time.monotonic()
+        connection = Connection(sock=sock, uid=uid, came=now, until=now + SECONDS_TO_TALK)
         self._connections.add(connection)
         self._selector.register(sock, selectors.EVENT_READ, connection)
 
@@ -205,13 +207,16 @@ class Server:
         return f"root:{request.op}"
 
     def _start(self, connection: Connection | None, request: Request, share: str) -> None:
-        config, until = self._config, time.monotonic() + SECONDS_TO_LOOK
-        seconds = SECONDS_TO_ACT if request.op in ACTS else SECONDS_TO_ANSWER
+        now = time.monotonic()
+        # A look counts from when the client came: on a busy machine it has waited for its worker already.
+        begun = now if connection is None or request.op in ACTS else connection.came
+        config, until = self._config, begun + SECONDS_TO_LOOK
+        end = now + SECONDS_TO_ACT if request.op in ACTS else begun + SECONDS_TO_ANSWER
 
         def task() -> dict[str, Any]:
             return operations.perform(request, config, until=until)
 
-        worker = self._workers.start(task, share=share, launch=request.launch, seconds=seconds)
+        worker = self._workers.start(task, share=share, launch=request.launch, until=end)
         if connection is not None:
             connection.worker = worker
         job = Job(worker=worker, connection=connection, request=request)

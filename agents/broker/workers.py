@@ -68,8 +68,8 @@ class Workers:
             return "Another request for the same launch is being answered"
         return ""
 
-    def start(self, task: Callable[[], dict[str, object]], *, share: str, launch: str, seconds: float) -> Worker:
-        """Fork a worker that writes the framed answer of `task` to a pipe; it is killed after `seconds`."""
+    def start(self, task: Callable[[], dict[str, object]], *, share: str, launch: str, until: float) -> Worker:
+        """Fork a worker that writes the framed answer of `task` to a pipe; it is killed at the time `until`."""
         ours, theirs = os.pipe()
         pid = os.fork()
         if pid == 0:
@@ -78,7 +78,6 @@ class Workers:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.setpgid(pid, pid)  # the child does the same: whoever comes first
         os.set_blocking(ours, False)
-        until = time.monotonic() + seconds
         worker = Worker(pid=pid, pidfd=os.pidfd_open(pid), pipe=ours, share=share, launch=launch, until=until)
         self.running[pid] = worker
         return worker

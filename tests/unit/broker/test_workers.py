@@ -24,7 +24,10 @@ def test_a_worker_answers_and_has_no_descriptor_of_ours() -> None:
     secret, other = os.pipe()
     try:
         worker = pool.start(
-            lambda: {"open": sorted(map(int, os.listdir("/proc/self/fd")))}, share="a", launch="", seconds=9
+            lambda: {"open": sorted(map(int, os.listdir("/proc/self/fd")))},
+            share="a",
+            launch="",
+            until=time.monotonic() + 9,
         )
         assert finish(pool, worker)
         opened = eval(bytes(worker.reply[4:]))["open"]
@@ -37,13 +40,15 @@ def test_a_worker_answers_and_has_no_descriptor_of_ours() -> None:
 
 def test_a_worker_that_dies_gives_no_answer() -> None:
     pool = Workers()
-    worker = pool.start(lambda: os.kill(os.getpid(), signal.SIGKILL) or {}, share="a", launch="", seconds=9)
+    worker = pool.start(
+        lambda: os.kill(os.getpid(), signal.SIGKILL) or {}, share="a", launch="", until=time.monotonic() + 9
+    )
     assert not finish(pool, worker)
 
 
 def test_late_workers_are_killed() -> None:
     pool = Workers()
-    worker = pool.start(lambda: signal.pause() or {}, share="a", launch="", seconds=9)
+    worker = pool.start(lambda: signal.pause() or {}, share="a", launch="", until=time.monotonic() + 9)
     assert pool.kill_late() == []
     worker.until = time.monotonic() - 1
     assert pool.kill_late() == [worker]
@@ -62,7 +67,7 @@ def test_what_a_worker_leaves_behind_is_killed() -> None:
             signal.pause()
         return {"child": child}
 
-    worker = pool.start(fork_and_go, share="a", launch="", seconds=9)
+    worker = pool.start(fork_and_go, share="a", launch="", until=time.monotonic() + 9)
     assert worker.ended(wait=10)
     pool.read(worker)
     left = os.pidfd_open(json.loads(bytes(worker.reply[4:]))["child"])
@@ -78,7 +83,7 @@ def test_what_a_worker_leaves_behind_is_killed() -> None:
 def test_shares_are_bounded_and_launches_are_not_mixed() -> None:
     pool = Workers()
     started = [
-        pool.start(lambda: signal.pause() or {}, share="alice", launch=f"{n}", seconds=9)
+        pool.start(lambda: signal.pause() or {}, share="alice", launch=f"{n}", until=time.monotonic() + 9)
         for n in range(workers.MOST_PER_SHARE)
     ]
     assert "alice" in pool.refusal(share="alice", launch="")
@@ -114,9 +119,9 @@ def test_the_first_request_of_an_account_is_taken_however_busy_others_are() -> N
         for n in range(workers.MOST):
             share = f"account{n // workers.MOST_PER_SHARE}"
             assert not pool.refusal(share=share, launch="")
-            pool.start(lambda: signal.pause() or {}, share=share, launch="", seconds=9)
+            pool.start(lambda: signal.pause() or {}, share=share, launch="", until=time.monotonic() + 9)
         assert not pool.refusal(share="bob", launch="")
-        pool.start(lambda: signal.pause() or {}, share="bob", launch="", seconds=9)
+        pool.start(lambda: signal.pause() or {}, share="bob", launch="", until=time.monotonic() + 9)
         assert "busy" in pool.refusal(share="bob", launch="")
     finally:
         pool.kill_all()
