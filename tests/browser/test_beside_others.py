@@ -25,16 +25,7 @@ PORT = 7070
 
 @pytest.fixture(scope="module")
 def project(owner: Person) -> pathlib.Path:
-    path = owner.home / "project-beside-others"
-    run("install", "-d", "-o", owner.account, "-g", owner.account, "-m", "0755", str(path))
-    return path
-
-
-@pytest.fixture
-def web(service: Service, owner: Person) -> WebClient:
-    found = WebClient(service)
-    found.log_in(owner.name, owner.password)
-    return found
+    return owner.directory("project-beside-others")
 
 
 @pytest.fixture

@@ -12,9 +12,8 @@ from playwright.sync_api import Browser, BrowserContext, expect
 from tests.browser.conftest import FLAGS
 from tests.browser.hostile_scripts import FETCHES, INJECTED, LOADS, OPENED, SOCKET
 from tests.browser.pages import connected, log_in, terminal_text, type_line
-from tests.support.fixtures import Person
+from tests.support.fixtures import Person, running_agent
 from tests.support.hostile import HostileServer, connecting_as, hostile_server
-from tests.support.machine import run
 from tests.support.service import Service
 from tests.support.web import WebClient
 
@@ -37,13 +36,9 @@ def chromium(browser: Browser) -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def agent(service: Service, owner: Person) -> Iterator[str]:
     """A running agent of alice's on a project with a hostile name; its key."""
-    path = owner.home / HOSTILE_NAME.replace("/", "∕")
-    run("install", "-d", "-o", owner.account, "-g", owner.account, "-m", "0700", str(path))
-    web = WebClient(service)
-    web.log_in(owner.name, owner.password)
-    key = web.launch([(str(path), "/workspace/project", "rw")])
-    yield key
-    web.eject(key)
+    path = owner.directory(HOSTILE_NAME.replace("/", "∕"), mode="0700")
+    with running_agent(service, owner, path, "/workspace/project") as key:
+        yield key
 
 
 @pytest.fixture

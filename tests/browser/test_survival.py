@@ -33,16 +33,7 @@ from tests.support.web import WebClient
 
 @pytest.fixture(scope="module")
 def project(owner: Person) -> pathlib.Path:
-    path = owner.home / "surviving-project"
-    run("install", "-d", "-o", owner.account, "-g", owner.account, "-m", "0755", str(path))
-    return path
-
-
-@pytest.fixture
-def web(service: Service, owner: Person) -> WebClient:
-    found = WebClient(service)
-    found.log_in(owner.name, owner.password)
-    return found
+    return owner.directory("surviving-project")
 
 
 @pytest.fixture(scope="module")

@@ -25,16 +25,8 @@ CHAIN = re.compile(r"^:(JW-jktest-\S+)", re.MULTILINE)
 
 
 @pytest.fixture
-def web(service: Service, owner: Person) -> WebClient:
-    found = WebClient(service)
-    found.log_in(owner.name, owner.password)
-    return found
-
-
-@pytest.fixture
 def project(owner: Person) -> Iterator[str]:
-    path = owner.home / "waiting-project"
-    run("install", "-d", "-o", owner.account, "-g", owner.account, "-m", "0700", str(path))
+    path = owner.directory("waiting-project", mode="0700")
     yield str(path)
     run("rm", "-rf", "--one-file-system", str(path))
 

@@ -9,10 +9,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.agents import execute
-from tests.support.fixtures import Person
+from tests.support.fixtures import Person, running_agent
 from tests.support.machine import docker, run
 from tests.support.service import Service
-from tests.support.web import WebClient
 
 CONSTRUCT = "projectjackin/construct:trixie"
 # Each family by the 32 bits that the kernel looks at, and once more with others above them; io_uring by its first call.
@@ -35,13 +34,8 @@ print("SAID" + json.dumps(said))
 @pytest.fixture(scope="module")
 def agent(service: Service, owner: Person) -> Iterator[str]:
     """A running shell agent of alice's."""
-    path = owner.home / "calls"
-    run("install", "-d", "-o", owner.account, "-g", owner.account, "-m", "0755", str(path))
-    web = WebClient(service)
-    web.log_in(owner.name, owner.password)
-    key = web.launch([(str(path), "/workspace/calls", "rw")])
-    yield key
-    web.eject(key)
+    with running_agent(service, owner, owner.directory("calls"), "/workspace/calls") as key:
+        yield key
 
 
 def judge(said: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.agents import container_of
-from tests.support.fixtures import Person
+from tests.support.fixtures import Person, running_agent
 from tests.support.machine import Traces, docker, run, same_traces
 from tests.support.service import Service, wait_for
 from tests.support.takeover import Forger, as_pages
@@ -133,13 +133,9 @@ def project(owner: Person) -> pathlib.Path:
 @pytest.fixture(scope="module")
 def neighbour(service: Service, colleague: Person) -> Iterator[str]:
     """A running agent of bob's, which no forged row of somebody else may touch."""
-    place = colleague.home / "neighbour"
-    run("install", "-d", "-o", colleague.account, "-g", colleague.account, "-m", "0755", str(place))
-    web = WebClient(service)
-    web.log_in(colleague.name, colleague.password)
-    key = web.launch([(str(place), "/workspace/neighbour", "rw")])
-    yield key
-    web.eject(key)
+    place = colleague.directory("neighbour")
+    with running_agent(service, colleague, place, "/workspace/neighbour") as key:
+        yield key
 
 
 def mount(source: object, destination: str = "/workspace/x", mode: str = "ro") -> dict[str, Any]:

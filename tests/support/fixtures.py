@@ -34,6 +34,12 @@ class Person:
         """The account's home directory."""
         return pathlib.Path(f"~{self.account}").expanduser()
 
+    def directory(self, name: str, *, mode: str = "0755") -> pathlib.Path:
+        """A directory of the account's own in its home."""
+        path = self.home / name
+        run("install", "-d", "-o", self.account, "-g", self.account, "-m", mode, str(path))
+        return path
+
 
 def forget_earlier_runs(service: Service) -> None:
     """Remove rows and links of an earlier run, keep the images."""
@@ -113,6 +119,28 @@ def add_person(service: Service, name: str, account: str) -> Person:
     person = Person(name=name, password=f"a-good-password-of-{name}", account=account)
     WebClient(service).choose_password(name, once.group(), person.password)
     return person
+
+
+def logged_in(service: Service, person: Person) -> WebClient:
+    """A browser session of `person`."""
+    found = WebClient(service)
+    found.log_in(person.name, person.password)
+    return found
+
+
+@contextlib.contextmanager
+def running_agent(service: Service, person: Person, directory: pathlib.Path, destination: str) -> Iterator[str]:
+    """The key of a running shell agent of `person` with `directory` writable; ejected afterwards."""
+    web = logged_in(service, person)
+    key = web.launch([(str(directory), destination, "rw")])
+    yield key
+    web.eject(key)
+
+
+@pytest.fixture
+def web(service: Service, owner: Person) -> WebClient:
+    """Alice, logged in."""
+    return logged_in(service, owner)
 
 
 @pytest.fixture(scope="session")

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import io
 import os
 import pathlib
 import shutil
 import signal
 import socket
 import subprocess
-import tarfile
 from collections.abc import Iterator
 
+from agents.host.trial import image_tar
 from tests.support.machine import run
 from tests.support.service import wait_for
 
@@ -98,15 +97,10 @@ def _running(name: str, argv: list[str]) -> Iterator[int]:
 
 
 def _import_busybox(engine: OrdinaryEngine) -> None:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for name in ("bin", "etc", "proc", "sys", "dev", "tmp"):
-            entry = tarfile.TarInfo(name)
-            entry.type, entry.mode = tarfile.DIRTYPE, 0o755
-            archive.addfile(entry)
-        archive.add("/usr/bin/busybox", "bin/busybox")
     command = ["docker", "-H", f"unix://{engine.socket}", "import", "-", IMAGE]
-    subprocess.run(command, input=buffer.getvalue(), check=True, capture_output=True)
+    subprocess.run(
+        command, input=image_tar(pathlib.Path("/usr/bin/busybox").read_bytes()), check=True, capture_output=True
+    )
 
 
 def _answers(path: pathlib.Path) -> bool:
