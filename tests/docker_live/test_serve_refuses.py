@@ -15,7 +15,7 @@ import pytest
 from agents.host import layout, packages, release, users
 from agents.host.instance import USER_WEB, Instance
 from agents.host.layout import Directory
-from tests.support.machine import run
+from agents.host.own_engine import OwnEngine
 from tests.support.service import ROOT, wait_for
 
 HERE = Instance(name="jktmode", port=1)  # a port that is never asked for: it is refused before
@@ -32,9 +32,7 @@ def installed(turn: None) -> Iterator[pathlib.Path]:
         layout.ensure(layout.table(HERE))
         yield place
     finally:
-        for line in reversed(pathlib.Path("/proc/mounts").read_text().splitlines()):  # should it have started after all
-            if line.split()[1].startswith(f"{HERE.data}/"):
-                run("umount", "--lazy", line.split()[1])
+        OwnEngine(HERE).stop()  # should it have started after all
         for directory in (HERE.data, HERE.code, HERE.logs):
             shutil.rmtree(directory, ignore_errors=True)
 
