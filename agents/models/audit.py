@@ -6,6 +6,8 @@ from typing import ClassVar
 
 from django.db import models
 
+from agents.models.fields import LenientJSONField
+
 
 class AuditEvent(models.Model):
     """Holds names, not references: an event outlives the rows that it speaks of."""
@@ -22,7 +24,7 @@ class AuditEvent(models.Model):
     agent_key = models.CharField(max_length=32, blank=True)
     operation_id = models.CharField(max_length=32, blank=True)
     summary = models.CharField(max_length=1000, blank=True)
-    detail = models.JSONField(default=dict, blank=True)
+    detail = LenientJSONField(default=dict, blank=True)
 
     class Meta:
         ordering: ClassVar[list[str]] = ["-pk"]

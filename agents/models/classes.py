@@ -6,6 +6,8 @@ from typing import ClassVar
 
 from django.db import models
 
+from agents.models.fields import LenientJSONField
+
 
 class AgentClass(models.Model):
     """`source` is where its Dockerfile comes from: `builtin:<folder>` is docker/classes/<folder> of this release."""
@@ -15,7 +17,7 @@ class AgentClass(models.Model):
     description = models.TextField(blank=True)
     builtin = models.BooleanField(default=False)
     source = models.CharField(max_length=400)
-    runtimes = models.JSONField(default=list)
+    runtimes = LenientJSONField(default=list)
     enabled = models.BooleanField(default=True)
 
     class Meta:
@@ -24,3 +26,9 @@ class AgentClass(models.Model):
 
     def __str__(self) -> str:
         return self.slug
+
+    @property
+    def offered(self) -> list[str]:
+        """The runtimes, whatever stands in the row."""
+        found = self.runtimes if isinstance(self.runtimes, list) else []
+        return [name for name in found if isinstance(name, str)]

@@ -9,6 +9,7 @@ from django.conf import settings
 from django.db import models
 
 from agents.models.agents import Agent
+from agents.models.fields import LenientJSONField
 
 
 class OperationKind(models.TextChoices):
@@ -41,7 +42,7 @@ class Operation(models.Model):
     requested_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="operations", null=True, blank=True
     )
-    request = models.JSONField(default=dict, blank=True)
+    request = LenientJSONField(default=dict, blank=True)
     state = models.CharField(max_length=16, choices=OperationState.choices, default=OperationState.QUEUED)
     step = models.CharField(max_length=40, blank=True)
     lease_owner = models.CharField(max_length=80, blank=True)

@@ -23,6 +23,6 @@ def prepare_images(engines: Engines, *, log: Callable[[str], None]) -> Iterator[
             log(refused.message)
             continue
         for runtime in RUNTIMES:
-            if not isinstance(agent_class.runtimes, list) or runtime not in agent_class.runtimes:
+            if runtime not in agent_class.offered:
                 continue
             yield agent_class.slug, runtime, engines.image_for(folder, runtime, log=log, cancelled=lambda: False)

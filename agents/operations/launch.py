@@ -79,8 +79,8 @@ def class_problems(agent_class: AgentClass | None, *, slug: str, runtime: str) -
         return {
             "class_slug": [f"There is no agent class “{mounts.shown(slug)}”. Choose one of: {known or 'none yet'}."]
         }
-    if runtime not in agent_class.runtimes:
-        offered = ", ".join(agent_class.runtimes)
+    if runtime not in agent_class.offered:
+        offered = ", ".join(agent_class.offered)
         return {"runtime": [f"{slug} has no runtime “{mounts.shown(runtime)}”. Choose one of: {offered}."]}
     return {}
 

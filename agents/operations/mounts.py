@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from django.conf import settings
 
@@ -169,3 +169,18 @@ def _clash(mounts: Sequence[MountRequest], index: int) -> str:
 
 def shown(path: str) -> str:
     return visible(shortened(path, most=120), keep="")
+
+
+def mounts_of_request(request: object) -> tuple[MountRequest, ...] | None:
+    """The mounts that a launch's row asks for; None where they cannot be read, as a forged row's may not be."""
+    try:
+        return tuple(_mount_of(one) for one in request["mounts"])  # type: ignore[index]
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _mount_of(one: Mapping[str, object]) -> MountRequest:
+    source, destination, mode = (one[name] for name in ("source", "destination", "mode"))
+    if not (isinstance(source, str) and isinstance(destination, str) and isinstance(mode, str)) or len(one) != 3:
+        raise ValueError
+    return MountRequest(source=source, destination=destination, mode=mode)  # type: ignore[arg-type]

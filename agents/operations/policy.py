@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from agents.engine import naming
 from agents.engine.types import MountRequest, StagedMount
@@ -35,7 +34,9 @@ def checked_launch(operation: Operation) -> tuple[Agent, User, tuple[MountReques
         raise Refused("The agent's name does not fit its owner and class.")
     _refuse_first(class_problems(agent_class, slug=agent_class.slug, runtime=agent.runtime))
     _refuse_first(limit_problems(cpus=agent.cpus, memory_gb=agent.memory / GIB, pids=agent.pids))
-    wanted = _mounts_of(operation)
+    wanted = mounts.mounts_of_request(operation.request)
+    if wanted is None:
+        raise Refused("The mounts of the operation cannot be read.")
     _refuse_first(mounts.mount_list_problems(wanted))
     if agent.workdir != wanted[0].destination:
         raise Refused("The agent's working directory is not its project.")
@@ -76,21 +77,6 @@ def _agent_and_owner(operation: Operation, kind: str) -> tuple[Agent, User]:
     if agent.owner_id != person.pk:
         raise Refused("The agent belongs to somebody else than the person who asked.")
     return agent, person
-
-
-def _mounts_of(operation: Operation) -> tuple[MountRequest, ...]:
-    try:
-        asked = operation.request["mounts"]
-        return tuple(_mount(one) for one in asked)
-    except (KeyError, TypeError, ValueError, RecursionError):
-        raise Refused("The mounts of the operation cannot be read.") from None
-
-
-def _mount(one: Mapping[str, Any]) -> MountRequest:
-    values = {name: one[name] for name in ("source", "destination", "mode")}
-    if not all(isinstance(value, str) for value in values.values()) or len(one) != len(values):
-        raise ValueError
-    return MountRequest(source=values["source"], destination=values["destination"], mode=values["mode"])
 
 
 def _is_key(key: str) -> bool:

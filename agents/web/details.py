@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from agents.models import Agent, AuditEvent, OperationKind
+from agents.web.rows import asked_of
 from agents.web.shown import latest_operation
 
 MOST_EVENTS = 40
@@ -58,7 +59,7 @@ def _words(event: AuditEvent) -> str:
 def asked_mounts(agent: Agent) -> list[Mapping[str, Any]]:
     """What the launch asked for: shown until the runner has granted it."""
     launch = latest_operation(agent, kind=OperationKind.LAUNCH)
-    return list(launch.request.get("mounts", [])) if launch else []
+    return asked_of(launch)
 
 
 def isolation_words(agent: Agent, *, account: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from django.db.models import Prefetch, QuerySet
 
 from agents.models import LIVE_STATES, Agent, AgentState, Operation, OperationKind
+from agents.operations.mounts import mounts_of_request
 from agents.web.names import runtime_title
 from agents.web.shown import ShownOperation
 
@@ -90,5 +91,13 @@ def _row(agent: Agent) -> AgentRow:
 
 def mounts_of(agent: Agent, launch: Operation | None) -> list[Mapping[str, Any]]:
     """What was granted; while nothing is, what was asked for."""
-    granted = [{"source": g.source_asked, "destination": g.destination, "mode": g.mode} for g in agent.grants.all()]
-    return list(granted or (launch.request.get("mounts", []) if launch else []))
+    granted: list[Mapping[str, Any]] = [
+        {"source": g.source_asked, "destination": g.destination, "mode": g.mode} for g in agent.grants.all()
+    ]
+    return granted or asked_of(launch)
+
+
+def asked_of(launch: Operation | None) -> list[Mapping[str, Any]]:
+    """What a launch asked for, as far as its row can be read."""
+    asked = mounts_of_request(launch.request) if launch else ()
+    return [dataclasses.asdict(mount) for mount in asked or ()]

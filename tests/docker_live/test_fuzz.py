@@ -17,6 +17,8 @@ import pytest
 
 from agents.broker import wire
 from agents.host.instance import USER_RUN, USER_WEB
+from agents.operations.runner_socket import AT_ONCE
+from agents.operations.workers import THREADS
 from agents.terminals.feed import MOST_RUNNERS
 from agents.terminals.protocol import FrameDecoder, control_frame
 from tests.support.fixtures import Person
@@ -29,7 +31,7 @@ MESSAGES = 100_000
 PROCESSES = 3
 SEED = 20_261
 SECONDS = 240  # a tenth of it where nothing else runs
-MOST_THREADS = 24  # of the runner, each with a connection to the database
+MOST_THREADS = AT_ONCE + THREADS + 4  # of the runner, each with a connection to the database
 MOST_GROWTH = 24 * 2**20  # bytes of memory that a process may have more afterwards: arenas, not messages
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.agents import container_of
-from tests.support.fixtures import Person, running_agent
+from tests.support.fixtures import Person, logged_in, running_agent
 from tests.support.machine import Traces, docker, run, same_traces
 from tests.support.service import Service, wait_for
 from tests.support.takeover import Forger, as_pages
@@ -235,5 +235,8 @@ def test_an_operation_that_a_living_process_seems_to_hold_is_left_alone_and_hold
     assert other.end()[0] == "failed"
     assert poison.end()[0] == "failed"
     assert foreign.state()[0] == "running"
+    web = logged_in(service, owner)
+    for path in ("/", "/?show=failed", "/operations", f"/agents/{poison.key}", f"/operations/{poison.operation}"):
+        assert web.get(path).status_code == 200, path  # one row that cannot be read closes no page
     forger.sql(("UPDATE agents_operation SET lease_until = '2020-01-01 00:00:00' WHERE id = ?", [foreign.operation]))
     assert wait_for("the runner to take it", lambda: foreign.state()[0] == "failed")

@@ -13,7 +13,7 @@ from agents.models import AgentClass, Operation
 from agents.operations import selectors
 from agents.operations.errors import Invalid, OperationError
 from agents.operations.launch import GIB, LEAST_CPUS, LEAST_MEMORY_GB, LEAST_PIDS, LaunchRequest
-from agents.operations.mounts import MOST_MOUNTS
+from agents.operations.mounts import MOST_MOUNTS, mounts_of_request
 from agents.operations.permissions import Person
 from agents.web.forms import mounts
 from agents.web.names import runtime_title
@@ -81,7 +81,7 @@ class LaunchForm(forms.Form):
         self.mounts = rows or [mounts.project_row()]
         self.mounts_errors: list[str] = []
         super().__init__(data, initial=self._defaults() | dict(initial or {}))
-        choices = dict.fromkeys(runtime for one in self.classes for runtime in one.runtimes)
+        choices = dict.fromkeys(runtime for one in self.classes for runtime in one.offered)
         self.fields["runtime"].widget.choices = [(r, runtime_title(r)) for r in choices]
         self.fields["cpus"].help_text = f"{LEAST_CPUS:g} to {self.limits.cpus}"
         self.fields["memory_gb"].help_text = f"{LEAST_MEMORY_GB:g} to {self.limits.memory_gb:g}"
@@ -91,7 +91,7 @@ class LaunchForm(forms.Form):
         first = self.classes[0] if self.classes else None
         return {
             "class_slug": first.slug if first else "",
-            "runtime": first.runtimes[0] if first and first.runtimes else "",
+            "runtime": first.offered[0] if first and first.offered else "",
             "cpus": f"{min(2, self.limits.cpus):g}",
             "memory_gb": f"{min(4.0, self.limits.memory_gb):g}",
             "pids": str(min(512, self.limits.pids)),
@@ -165,4 +165,6 @@ def form_of(operation: Operation, *, person: Person) -> LaunchForm:
             "memory_gb": f"{agent.memory / GIB:g}",
             "pids": agent.pids,
         }
-    return LaunchForm(person=person, rows=mounts.asked_rows(operation.request.get("mounts", [])), initial=initial)
+    return LaunchForm(
+        person=person, rows=mounts.asked_rows(mounts_of_request(operation.request) or ()), initial=initial
+    )

@@ -76,11 +76,10 @@ def _posted(data: QueryDict | Mapping[str, Any], index: int) -> MountRow:
     return MountRow(index=index, source=typed("source"), destination=typed("destination"), mode=typed("mode") or "ro")
 
 
-def asked_rows(mounts: Iterable[Mapping[str, Any]]) -> list[MountRow]:
+def asked_rows(mounts: Iterable[MountRequest]) -> list[MountRow]:
     """The rows of an earlier launch, from what its operation kept."""
     rows = [
-        MountRow(index=index, source=str(m["source"]), destination=str(m["destination"]), mode=str(m["mode"]))
-        for index, m in enumerate(mounts)
+        MountRow(index=index, source=m.source, destination=m.destination, mode=m.mode) for index, m in enumerate(mounts)
     ]
     return rows or [project_row()]
 
