@@ -44,9 +44,6 @@ def parser() -> argparse.ArgumentParser:
         "names", nargs="*", metavar="NAME", help="mutants or parts (default: all; then the table is written)"
     )
     made.add_argument("--list", action="store_true", help="only name them")
-    made.add_argument(
-        "--tested", action="store_true", help="the tests passed just now: do not run them without a patch"
-    )
     return made
 
 
@@ -63,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     with tempfile.TemporaryDirectory(prefix="jackin-mutants-") as place:
         copy = clone(pathlib.Path(place) / "copy")
-        survived = _try_all(copy, mutants, tested=options.tested)
+        survived = _try_all(copy, mutants)
     if not survived and not options.names:
         text = document.DOCUMENT.read_text()
         document.DOCUMENT.write_text(document.with_table(text, mutants))
@@ -73,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if survived else 0
 
 
-def _try_all(copy: pathlib.Path, mutants: Sequence[Mutant], *, tested: bool) -> list[str]:
+def _try_all(copy: pathlib.Path, mutants: Sequence[Mutant]) -> list[str]:
     """A line for each mutant that its test does not notice."""
     with_service = _need_the_service(copy, mutants)
     quick = [one for one in mutants if one.name not in with_service]
@@ -85,7 +82,7 @@ def _try_all(copy: pathlib.Path, mutants: Sequence[Mutant], *, tested: bool) -> 
         (slow, contextlib.nullcontext("")),
     ):
         with engine as socket:
-            if group and not tested:
+            if group:
                 survived += _control(copy, group, socket)
             survived += [line for one in group if (line := _try(copy, one, socket))]
     return survived
