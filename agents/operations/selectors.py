@@ -14,6 +14,8 @@ from agents.operations import permissions
 from agents.operations.errors import NotFound
 from agents.operations.permissions import Action, Person
 
+KEY = r"^[0-9a-f]{32}$"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MachineLimits:
@@ -28,7 +30,8 @@ def agents_for(person: Person) -> QuerySet[Agent]:
     """All agents of the person, the newest first; slice it."""
     if not permissions.can(person, Action.LAUNCH):
         return Agent.objects.none()
-    return Agent.objects.filter(owner_id=person.pk).select_related("agent_class", "owner")
+    # A forged key would make addresses that do not exist, and so close the page with all the others.
+    return Agent.objects.filter(owner_id=person.pk, key__regex=KEY).select_related("agent_class", "owner")
 
 
 def live_agents_for(person: Person) -> QuerySet[Agent]:

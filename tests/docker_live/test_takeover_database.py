@@ -20,8 +20,10 @@ from tests.support.web import WebClient
 
 
 @pytest.fixture(scope="module")
-def forger(service: Service) -> Forger:
-    return Forger(instance=service.instance)
+def forger(service: Service) -> Iterator[Forger]:
+    made = Forger(instance=service.instance)
+    yield made
+    made.tidy()
 
 
 def test_the_runner_lists_and_mounts_nothing_for_who_is_not_linked(

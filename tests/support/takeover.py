@@ -30,6 +30,22 @@ class Forger:
     """Writes rows into the live database as `jackin-web`, through SQLite itself: no model and no rule sees them."""
 
     instance: Instance
+    agents: list[Any] = dataclasses.field(default_factory=list)  # keys of what was forged
+    operations: list[Any] = dataclasses.field(default_factory=list)
+
+    def tidy(self) -> None:
+        """Take away what was forged: pages of people who share the service go on."""
+        keys, ids = ", ".join("?" for _ in self.agents), ", ".join("?" for _ in self.operations)
+        forged = f"(SELECT id FROM agents_agent WHERE key IN ({keys}))"
+        works = f"(SELECT id FROM agents_operation WHERE id IN ({ids}) OR agent_id IN {forged})"
+        both = [*self.operations, *self.agents]
+        self.sql(
+            (f"DELETE FROM agents_operationstep WHERE operation_id IN {works}", both),
+            (f"DELETE FROM agents_operationlog WHERE operation_id IN {works}", both),
+            (f"DELETE FROM agents_mountgrant WHERE agent_id IN {forged}", self.agents),
+            (f"DELETE FROM agents_operation WHERE id IN {works}", both),
+            (f"DELETE FROM agents_agent WHERE id IN {forged}", self.agents),
+        )
 
     def sql(self, *statements: tuple[str, list[Any]]) -> list[list[list[Any]]]:
         """Run the statements in one transaction; the rows of each."""
@@ -87,6 +103,8 @@ class Forger:
                 list(row.values()),
             ),
         )
+        self.agents.append(agent["key"])
+        self.operations.append(row["id"])
         return Launch(forger=self, key=agent["key"], operation=row["id"])
 
     def operation(self, key: str, *, kind: str, asked_by: str, mounts: list[dict[str, Any]] | None = None) -> Launch:
@@ -99,6 +117,7 @@ class Forger:
             cancel_requested=0, error="", remedy="", failed_step="", secrets_needed=0,
             created_at=self.one(f"SELECT {NOW}"),
         )  # fmt: skip
+        self.operations.append(identity)
         return Launch(forger=self, key=key, operation=identity)
 
     def eject(self, key: str, *, asked_by: str) -> Launch:
