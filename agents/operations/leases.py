@@ -50,8 +50,7 @@ def _take(process: str) -> Operation | None:
         )
         if same.update(**_terms(token), started_at=Coalesce(F("started_at"), timezone.now())):
             rows = Operation.objects.select_related("agent__owner", "agent__agent_class", "requested_by")
-            # JSON is read where the work can fail of it: a forged value must not come back here for ever.
-            return rows.defer("request", "agent__agent_class__runtimes").get(pk=found.pk)
+            return rows.get(pk=found.pk)
     return None
 
 
