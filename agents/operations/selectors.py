@@ -7,7 +7,7 @@ import os
 import uuid
 from pathlib import Path
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from agents.models import LIVE_STATES, Agent, AgentClass, HostAccount, Operation, OperationLog
 from agents.operations import permissions
@@ -51,7 +51,8 @@ def operations_for(person: Person) -> QuerySet[Operation]:
     """All operations of the person, the newest first; slice it."""
     if not permissions.can(person, Action.LAUNCH):
         return Operation.objects.none()
-    return Operation.objects.filter(requested_by_id=person.pk).select_related("agent")
+    whole = Q(agent__isnull=True) | Q(agent__key__regex=KEY)
+    return Operation.objects.filter(whole, requested_by_id=person.pk).select_related("agent")
 
 
 def get_operation(

@@ -95,7 +95,10 @@ def attack(service: Service, name: str, *, part: str, path: pathlib.Path, user: 
     assert total["sent"] >= MESSAGES
     assert total["refused"] + total["closed"] > MESSAGES / 10
     assert good()
-    wait_for(f"no more descriptors than {before.descriptors}", lambda: not more(service, part, before))
+    try:
+        wait_for("no more descriptors than before", lambda: not more(service, part, before))
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {more(service, part, before)}, before {before.descriptors}") from None
     after = State.of(service, part)
     assert after.pid == before.pid
     assert after.memory - before.memory < MOST_GROWTH
