@@ -21,6 +21,7 @@ from agents.host.guard import run as run_guard
 from agents.host.instance import Instance
 from agents.host.own_engine import OwnEngine, mounts_below
 from agents.host.trial import Trials, trials
+from tests.support.machine import emptied
 
 pytestmark = pytest.mark.live
 INSTANCE = Instance(name="jkhostt", port=8098)
@@ -65,8 +66,8 @@ def engine(place: Instance) -> Iterator[OwnEngine]:
     made = OwnEngine(place)
     made.start()
     yield made
-    for container in made.api.json("GET", "/containers/json", query={"all": "true"}):
-        made.api.call("DELETE", f"/containers/{container['Id']}", query={"force": "true", "v": "true"})
+    # An engine that has just been killed and started may not find a container's process at its first try.
+    wait_for("the containers to be gone", lambda: emptied(made.api))
     made.stop()
     assert _traces() == []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 import subprocess
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -238,7 +239,13 @@ def test_an_operation_that_a_living_process_seems_to_hold_is_left_alone_and_hold
     assert poison.end()[0] == "failed"
     assert foreign.state()[0] == "running"
     web = logged_in(service, owner)
-    for path in ("/", "/?show=failed", "/operations", f"/agents/{poison.key}", f"/operations/{poison.operation}"):
+    for path in (
+        "/",
+        "/?show=failed",
+        "/operations",
+        f"/agents/{poison.key}",
+        f"/operations/{uuid.UUID(poison.operation)}",
+    ):
         assert web.get(path).status_code == 200, path  # one row that cannot be read closes no page
     forger.sql(("UPDATE agents_operation SET lease_until = '2020-01-01 00:00:00' WHERE id = ?", [foreign.operation]))
     assert wait_for("the runner to take it", lambda: foreign.state()[0] == "failed")

@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 
 from agents.host import engine_config, processes
+from agents.host.engine_api import EngineAnswer, EngineApi
 from agents.host.instance import Instance
 from tests.support.service import wait_for
 
@@ -92,7 +93,7 @@ class Traces:
             networks=listed("network", "ls", "-q", "--no-trunc", "--filter", "type=custom"),
             volumes=listed("volume", "ls", "-q"),
             stage=frozenset(path.name for path in instance.stage.iterdir()),
-            mounts=own(line.split(" ", 1)[1] for line in mounts),
+            mounts=own(_plain_mount(line) for line in mounts),
             loops=frozenset(run("losetup", "-a", check=False).splitlines()),
             rules=own(_plain(run("iptables-save"))),
             namespace_rules=frozenset(_plain(run(*inside, "iptables-save"))),
@@ -126,6 +127,13 @@ def _engine(instance: Instance) -> int:
     return found.pid
 
 
+def _plain_mount(line: str) -> str:
+    """A line of mountinfo without what is another one in each new namespace: numbers of mounts, groups, devices."""
+    left, _, right = line.partition(" - ")
+    root, point, options = left.split(" ")[3:6]
+    return f"{re.sub(r'[0-9]+', '', root) if root.startswith('net:') else root} {point} {options} - {right}"
+
+
 def _mounts(pid: int | str) -> list[str]:
     return pathlib.Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
 
@@ -139,3 +147,11 @@ def _plain(saved: str) -> list[str]:
     """Rules of an `iptables-save` without its comments and packet counters."""
     lines = [line.split(" [")[0] if line.startswith(":") else line for line in saved.splitlines()]
     return [line for line in lines if line and not line.startswith("#")]
+
+
+def emptied(api: EngineApi) -> bool:
+    """Remove every container of an engine; whether none is left. One that was just killed may need a second try."""
+    for container in api.json("GET", "/containers/json", query={"all": "true"}):
+        with contextlib.suppress(EngineAnswer):
+            api.call("DELETE", f"/containers/{container['Id']}", query={"force": "true", "v": "true"})
+    return bool(api.json("GET", "/containers/json", query={"all": "true"}) == [])
