@@ -77,13 +77,18 @@ def fuzz(name: str, path: pathlib.Path, user: str) -> collections.Counter[str]:
 
 
 def more(service: Service, part: str, before: State) -> dict[str, int]:
-    """The descriptors that `part` has more than before; those of the database come and go with its threads."""
+    """The descriptors that `part` has more than before; those of the database come and go with its threads.
+
+    Each thread of the runner that asks the engine keeps a connection to it for the next time.
+    """
+    pooled = AT_ONCE if part == "runner" else 0
     now = State.of(service, part).descriptors
     ours = str(service.instance.database)
     return {
         goal: count
         for goal, count in now.items()
-        if count > before.descriptors.get(goal, 0) and not (goal.startswith(ours) and count <= MOST_THREADS)
+        if count > before.descriptors.get(goal, 0) + (pooled if goal == "socket" else 0)
+        and not (goal.startswith(ours) and count <= MOST_THREADS)
     }
 
 
