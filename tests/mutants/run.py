@@ -8,6 +8,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,8 @@ from agents.host.instance import Instance
 from agents.host.own_engine import OwnEngine
 from tests.mutants import catalogue, document
 from tests.mutants.catalogue import Mutant
-from tests.support.service import clone
+from tests.support import survival
+from tests.support.service import NAME, clone
 
 INSTANCE = Instance(name="jkmut", port=8096)
 SECONDS = 600  # for one test, with the start of a service
@@ -138,9 +140,17 @@ def _try(copy: pathlib.Path, one: Mutant, socket: str) -> str:
         found = _run(copy, [one.test], socket, seconds=SECONDS)
     finally:
         subprocess.run([*git, "--reverse", str(one.path)], check=True)
+        _end_leftovers()
     noticed = found.failed > 0
     print(f"{'noticed' if noticed else 'SURVIVED':8} {one.name} ({time.monotonic() - began:.0f} s)", flush=True)
     return "" if noticed else f"{one.name}: {one.test} does not fail ({found}):\n{found.said}"
+
+
+def _end_leftovers() -> None:
+    """Kill the service's processes that outlived their supervisor: what a patch of the survival part is there for."""
+    for pid in survival.processes_of_children(Instance(name=NAME, port=0)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _run(copy: pathlib.Path, tests: Sequence[str], socket: str, *, seconds: int) -> Outcome:

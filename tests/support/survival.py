@@ -73,24 +73,29 @@ def supervisor_is_gone(service: Service) -> None:
 
 def running(instance: Instance) -> Counter[str]:
     """How many processes of each child of a supervisor run for this instance."""
-    found: Counter[str] = Counter()
+    return Counter(processes_of_children(instance).values())
+
+
+def processes_of_children(instance: Instance) -> dict[int, str]:
+    """Process id → name of every child of a supervisor of this instance, orphans too."""
+    found: dict[int, str] = {}
     for entry in pathlib.Path("/proc").iterdir():
-        if entry.name.isdigit():
-            found.update(_named(entry, instance))
+        if entry.name.isdigit() and (name := _named(entry, instance)):
+            found[int(entry.name)] = name
     return found
 
 
-def _named(entry: pathlib.Path, instance: Instance) -> list[str]:
+def _named(entry: pathlib.Path, instance: Instance) -> str:
     try:
         words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
         variables = (entry / "environ").read_bytes().split(b"\0")
     except OSError:
-        return []
+        return ""
     if f"JACKIN_INSTANCE={instance.name}".encode() not in variables:
-        return []
+        return ""
     marks = {"agents.broker": "broker", "agents.host.guard": "guard", "agents.terminals": "terminals"}
     marks |= {"runner": "runner", "jackin_web.asgi:application": "daphne"}
-    return [name for mark, name in marks.items() if mark in words]
+    return next((name for mark, name in marks.items() if mark in words), "")
 
 
 def launch_and_eject(web: WebClient, project: pathlib.Path) -> None:
