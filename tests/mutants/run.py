@@ -148,7 +148,7 @@ def _try(copy: pathlib.Path, one: Mutant, socket: str) -> str:
 
 def _end_leftovers() -> None:
     """Kill the service's processes that outlived their supervisor: what a patch of the survival part is there for."""
-    for pid in survival.processes_of_children(Instance(name=NAME, port=0)):
+    for pid in survival.processes_of_children(Instance(name=NAME, port=8097)):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
