@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from agents.engine.types import MountRequest
-from agents.models import Agent, AgentClass, AgentState, Operation, OperationKind, User
+from agents.models import Agent, AgentClass, AgentStatus, Operation, OperationKind, User
 from agents.operations.launch import GIB, STEPS, LaunchRequest, add_steps, free_name
 
 PASSWORD = "correct horse battery staple"
@@ -58,7 +58,7 @@ def agent(owner: User, **fields: Any) -> Agent:
         "owner": owner,
         "agent_class": agent_smith(),
         "runtime": "shell",
-        "state": AgentState.RUNNING,
+        "state": AgentStatus.RUNNING,
         "workdir": "/workspace/project",
         "cpus": 1.0,
         "memory": GIB,
@@ -69,7 +69,7 @@ def agent(owner: User, **fields: Any) -> Agent:
 
 def launch(owner: User, *, mounts: tuple[MountRequest, ...] | None = None, **fields: Any) -> Operation:
     """A queued launch with its starting agent."""
-    starting = fields.pop("agent", None) or agent(owner, state=AgentState.STARTING)
+    starting = fields.pop("agent", None) or agent(owner, state=AgentStatus.STARTING)
     wanted = mounts if mounts is not None else (mount(),)
     operation = Operation.objects.create(
         kind=OperationKind.LAUNCH,

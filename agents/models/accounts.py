@@ -21,6 +21,9 @@ class User(AbstractUser):
     )
     must_change_password = models.BooleanField(default=False)
     one_time_expires_at = models.DateTimeField(null=True, blank=True)
+    deleted_at = models.DateTimeField(
+        null=True, blank=True, help_text="Gone for everybody; the ledger still names them."
+    )
 
     REQUIRED_FIELDS: ClassVar[list[str]] = []
 

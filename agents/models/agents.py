@@ -11,7 +11,7 @@ from django.db import models
 from agents.models.classes import AgentClass
 
 
-class AgentState(models.TextChoices):
+class AgentStatus(models.TextChoices):
     STARTING = "starting"
     RUNNING = "running"
     EJECTING = "ejecting"
@@ -19,7 +19,14 @@ class AgentState(models.TextChoices):
     FAILED = "failed"
 
 
-LIVE_STATES = (AgentState.STARTING, AgentState.RUNNING, AgentState.EJECTING)
+class SidecarKind(models.TextChoices):
+    """The agent's own Docker engine: a rootless one in a container beside it, or none."""
+
+    ROOTLESS = "rootless"
+    NONE = "none"
+
+
+LIVE_STATES = (AgentStatus.STARTING, AgentStatus.RUNNING, AgentStatus.EJECTING)
 
 
 def new_key() -> str:
@@ -37,11 +44,15 @@ class Agent(models.Model):
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="agents")
     agent_class = models.ForeignKey(AgentClass, on_delete=models.PROTECT, related_name="agents")
     runtime = models.CharField(max_length=40)
-    state = models.CharField(max_length=16, choices=AgentState.choices, default=AgentState.STARTING)
+    state = models.CharField(max_length=16, choices=AgentStatus.choices, default=AgentStatus.STARTING)
     workdir = models.CharField(max_length=4096)
     cpus = models.FloatField()
     memory = models.PositiveBigIntegerField()
     pids = models.PositiveIntegerField()
+    agent_state = models.ForeignKey(
+        "AgentState", on_delete=models.SET_NULL, related_name="agents", null=True, blank=True
+    )
+    sidecar = models.CharField(max_length=16, choices=SidecarKind.choices, default=SidecarKind.NONE)
     image = models.CharField(max_length=200, blank=True)
     container_id = models.CharField(max_length=64, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -60,6 +71,11 @@ class Agent(models.Model):
                 fields=["name"],
                 condition=models.Q(state__in=["starting", "running", "ejecting"]),
                 name="one_live_agent_per_name",
+            ),
+            models.UniqueConstraint(
+                fields=["agent_state"],
+                condition=models.Q(state__in=["starting", "running", "ejecting"]),
+                name="one_live_agent_per_state",
             ),
             models.CheckConstraint(
                 condition=models.Q(state__in=["starting", "running", "ejecting", "ended", "failed"]),

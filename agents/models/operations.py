@@ -10,12 +10,18 @@ from django.db import models
 
 from agents.models.agents import Agent
 from agents.models.fields import LenientJSONField
+from agents.models.states import AgentState, StateSnapshot
 
 
 class OperationKind(models.TextChoices):
     LAUNCH = "launch"
     EJECT = "eject"
     RECONCILE = "reconcile"
+    SNAPSHOT = "snapshot"
+    RESTORE = "restore"
+    PURGE = "purge"
+    EXILE = "exile"
+    COPY_IMAGE = "copy-image"
 
 
 class OperationState(models.TextChoices):
@@ -33,18 +39,25 @@ class Operation(models.Model):
     """`lease_owner` is the worker that has it until `lease_until`; who lost the lease may write nothing any more.
 
     `request` holds what was asked for (mounts as text); never a secret: `secrets_needed` says that the runner
-    has to hold some in memory, or the work cannot be done.
+    has to hold some in memory, or the work cannot be done. A launch with a state names it in `agent_state`, as a
+    snapshot, restore or purge of it does: one at a time may be open.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     kind = models.CharField(max_length=16, choices=OperationKind.choices)
     agent = models.ForeignKey(Agent, on_delete=models.CASCADE, related_name="operations", null=True, blank=True)
+    agent_state = models.ForeignKey(
+        AgentState, on_delete=models.SET_NULL, related_name="operations", null=True, blank=True
+    )
+    snapshot = models.ForeignKey(
+        StateSnapshot, on_delete=models.SET_NULL, related_name="operations", null=True, blank=True
+    )
     requested_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="operations", null=True, blank=True
     )
     request = LenientJSONField(default=dict, blank=True)
     state = models.CharField(max_length=16, choices=OperationState.choices, default=OperationState.QUEUED)
-    step = models.CharField(max_length=40, blank=True)
+    step = models.CharField(max_length=120, blank=True)
     lease_owner = models.CharField(max_length=80, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
     heartbeat = models.DateTimeField(null=True, blank=True)
@@ -52,7 +65,7 @@ class Operation(models.Model):
     cancel_requested = models.BooleanField(default=False)
     error = models.TextField(blank=True)
     remedy = models.TextField(blank=True)
-    failed_step = models.CharField(max_length=40, blank=True)
+    failed_step = models.CharField(max_length=120, blank=True)
     secrets_needed = models.BooleanField(default=False)
     created_at = models.DateTimeField(auto_now_add=True)
     started_at = models.DateTimeField(null=True, blank=True)
@@ -73,6 +86,16 @@ class Operation(models.Model):
                 fields=["agent", "kind"],
                 condition=models.Q(state__in=["queued", "running"]),
                 name="one_open_operation_per_agent_and_kind",
+            ),
+            models.UniqueConstraint(
+                fields=["agent_state"],
+                condition=models.Q(state__in=["queued", "running"]),
+                name="one_open_operation_per_state",
+            ),
+            models.UniqueConstraint(
+                fields=["snapshot"],
+                condition=models.Q(state__in=["queued", "running"]),
+                name="one_open_operation_per_snapshot",
             ),
         ]
 
@@ -96,7 +119,7 @@ class OperationStep(models.Model):
 
     operation = models.ForeignKey(Operation, on_delete=models.CASCADE, related_name="steps")
     position = models.PositiveSmallIntegerField()
-    name = models.CharField(max_length=40)
+    name = models.CharField(max_length=120)
     state = models.CharField(max_length=16, choices=State.choices, default=State.WAITING)
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)

@@ -14,7 +14,7 @@ from agents.models import (
     LIVE_STATES,
     OPEN_STATES,
     Agent,
-    AgentState,
+    AgentStatus,
     Operation,
     OperationKind,
     OperationState,
@@ -75,7 +75,7 @@ def eject_all(engines: Engines, *, streams: StreamSink, actor: User | str | None
             _close_open_operations(agent, actor)
             # A runner that still runs sees the container go, and may have been faster.
             if Agent.objects.filter(pk=agent.pk, state__in=LIVE_STATES).exists():
-                move_agent(agent, AgentState.ENDED, actor=actor, reason="ejected when the service was stopped")
+                move_agent(agent, AgentStatus.ENDED, actor=actor, reason="ejected when the service was stopped")
     return problems + _remove_unknown(engines, actor=actor)
 
 
@@ -122,7 +122,7 @@ def queue_again(agent: Agent) -> None:
     """Another eject for an agent that is EJECTING while nobody works on it."""
     with transaction.atomic(durable=True):
         under_way = Operation.objects.filter(agent=agent, kind=OperationKind.EJECT, state__in=OPEN_STATES)
-        if not under_way.exists() and Agent.objects.filter(pk=agent.pk, state=AgentState.EJECTING).exists():
+        if not under_way.exists() and Agent.objects.filter(pk=agent.pk, state=AgentStatus.EJECTING).exists():
             queue_eject(agent, requested_by=None)
 
 
@@ -137,7 +137,7 @@ def _remove(operation: Operation, agent: Agent, *, engines: Engines, streams: St
         if not move_operation(operation, OperationState.SUCCEEDED, actor=person, only_if=mine):
             raise LeaseLost
         if agent.state in LIVE_STATES:
-            move_agent(agent, AgentState.ENDED, actor=person, operation=operation, reason=reason)
+            move_agent(agent, AgentStatus.ENDED, actor=person, operation=operation, reason=reason)
         progress.close_steps(running=OperationStep.State.SUCCEEDED)
 
 

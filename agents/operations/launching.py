@@ -10,7 +10,7 @@ from django.db import transaction
 
 from agents.engine.errors import BrokerRefused, EngineError
 from agents.engine.types import ContainerInfo, HostIdentity, LaunchSpec, Limits, MountRequest, Staging
-from agents.models import Agent, AgentState, MountGrant, Operation, OperationState, OperationStep, User
+from agents.models import Agent, AgentStatus, MountGrant, Operation, OperationState, OperationStep, User
 from agents.operations import cleanup, policy
 from agents.operations.engines import Engines
 from agents.operations.environment import git_identity
@@ -193,7 +193,7 @@ class _Launch:
             if not move_operation(self.operation, OperationState.SUCCEEDED, actor=actor, only_if=mine):
                 self.progress.check()
                 raise LeaseLost
-            move_agent(agent, AgentState.RUNNING, actor=actor, operation=self.operation, container_id=container.id)
+            move_agent(agent, AgentStatus.RUNNING, actor=actor, operation=self.operation, container_id=container.id)
             self.progress.close_steps(running=OperationStep.State.SUCCEEDED)
 
     def give_up(self, error: Exception) -> None:
@@ -218,7 +218,7 @@ class _Launch:
             raise LeaseLost
         self.progress.close_steps(running=OperationStep.State.FAILED)
         if (agent := self._own_agent()) is not None:
-            to = AgentState.ENDED if cancelled else AgentState.FAILED
+            to = AgentStatus.ENDED if cancelled else AgentStatus.FAILED
             move_agent(agent, to, actor=operation.requested_by, operation=operation, reason=text)
             if not self.progress.succeeded("verify"):
                 MountGrant.objects.filter(agent=agent).delete()  # the gate stayed shut: nothing was granted
@@ -228,7 +228,7 @@ class _Launch:
         agent = self.operation.agent
         if agent is None or agent.owner_id != self.operation.requested_by_id:
             return None
-        return agent if agent.state == AgentState.STARTING else None
+        return agent if agent.state == AgentStatus.STARTING else None
 
     def _remove_everything(self) -> list[str]:
         """What this very operation made."""

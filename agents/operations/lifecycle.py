@@ -10,7 +10,7 @@ from django.db import transaction
 from agents.models import (
     OPEN_STATES,
     Agent,
-    AgentState,
+    AgentStatus,
     Operation,
     OperationKind,
     OperationState,
@@ -31,11 +31,11 @@ def request_eject(user: User, key: str) -> Operation:
     Idempotent while it is under way. Raises NotFound, Conflict once it has ended.
     """
     agent = selectors.get_agent(user, key, action=Action.EJECT_AGENT)
-    if agent.state == AgentState.STARTING and (launch := _open(agent, OperationKind.LAUNCH)):
+    if agent.state == AgentStatus.STARTING and (launch := _open(agent, OperationKind.LAUNCH)):
         return request_cancel(user, launch.id)
-    if agent.state == AgentState.EJECTING and (under_way := _open(agent, OperationKind.EJECT)):
+    if agent.state == AgentStatus.EJECTING and (under_way := _open(agent, OperationKind.EJECT)):
         return under_way
-    if agent.state in (AgentState.ENDED, AgentState.FAILED):
+    if agent.state in (AgentStatus.ENDED, AgentStatus.FAILED):
         raise Conflict(f"{agent.name} has ended already.")
     with transaction.atomic(durable=True):
         operation = queue_eject(agent, requested_by=user)
@@ -47,8 +47,8 @@ def request_eject(user: User, key: str) -> Operation:
 def queue_eject(agent: Agent, *, requested_by: User | None) -> Operation:
     """Move `agent` to EJECTING (unless it is) and add the operation; inside the caller's transaction."""
     operation = Operation(kind=OperationKind.EJECT, agent=agent, requested_by=requested_by, state=OperationState.QUEUED)
-    if agent.state != AgentState.EJECTING:
-        move_agent(agent, AgentState.EJECTING, actor=requested_by, operation=operation)
+    if agent.state != AgentStatus.EJECTING:
+        move_agent(agent, AgentStatus.EJECTING, actor=requested_by, operation=operation)
     operation.save(force_insert=True)
     add_steps(operation, EJECT_STEPS)
     audit.record(Action.EJECT_AGENT, actor=requested_by, agent=agent, operation=operation, summary=agent.name)
@@ -76,7 +76,7 @@ def _cancel(operation: Operation, user: User) -> None:
     still_queued = {"state": OperationState.QUEUED}
     if move_operation(operation, OperationState.CANCELLED, actor=user, only_if=still_queued, cancel_requested=True):
         if operation.agent is not None:
-            move_agent(operation.agent, AgentState.ENDED, actor=user, operation=operation, reason=reason)
+            move_agent(operation.agent, AgentStatus.ENDED, actor=user, operation=operation, reason=reason)
         return
     if not Operation.objects.filter(pk=operation.pk, state=OperationState.RUNNING).update(cancel_requested=True):
         raise Conflict("It is over already.")

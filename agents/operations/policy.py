@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from agents.engine import naming
 from agents.engine.types import MountRequest, StagedMount
-from agents.models import Agent, AgentClass, AgentState, Operation, OperationKind, User
+from agents.models import Agent, AgentClass, AgentStatus, Operation, OperationKind, User
 from agents.operations import mounts, permissions
 from agents.operations.errors import Refused
 from agents.operations.launch import GIB, class_problems, limit_problems
@@ -25,7 +25,7 @@ def checked_launch(operation: Operation) -> tuple[Agent, User, tuple[MountReques
     agent, owner = _agent_and_owner(operation, OperationKind.LAUNCH)
     if not permissions.can(owner, Action.LAUNCH):
         raise Refused(f"{owner.get_username()} may not launch agents (any more).")
-    if agent.state != AgentState.STARTING:
+    if agent.state != AgentStatus.STARTING:
         raise Refused(f"{agent.name} is {agent.state}: only an agent that starts can be launched.")
     agent_class = agent.agent_class
     if not _SLUG.fullmatch(agent_class.slug) or not _RUNTIME.fullmatch(agent.runtime):

@@ -15,7 +15,7 @@ from agents.models import (
     LIVE_STATES,
     OPEN_STATES,
     Agent,
-    AgentState,
+    AgentStatus,
     AuditEvent,
     Operation,
     OperationKind,
@@ -63,10 +63,10 @@ def ended_because(container: ContainerInfo | None) -> str:
 
 
 def _reconcile_agent(agent: Agent, containers: list[ContainerInfo], *, engines: Engines, streams: StreamSink) -> None:
-    if agent.state == AgentState.RUNNING:
+    if agent.state == AgentStatus.RUNNING:
         if not any(one.status not in GONE for one in containers):
             _end(agent, engines=engines, streams=streams)
-    elif agent.state == AgentState.EJECTING:
+    elif agent.state == AgentStatus.EJECTING:
         queue_again(agent)
     elif not Operation.objects.filter(agent=agent, kind=OperationKind.LAUNCH, state__in=OPEN_STATES).exists():
         _fail_lost_launch(agent, engines=engines, streams=streams)
@@ -82,16 +82,16 @@ def _end(agent: Agent, *, engines: Engines, streams: StreamSink) -> None:
     if cleanup.remove_objects(engines, key=agent.key, launches=launches):
         return  # the next minute tries again; until then the agent is shown as it was
     streams.drop(agent.key, reason)
-    _move(agent, AgentState.ENDED, reason)
+    _move(agent, AgentStatus.ENDED, reason)
     logger.info("agent %s: ended: %s", agent.key, reason)
 
 
 def _fail_lost_launch(agent: Agent, *, engines: Engines, streams: StreamSink) -> None:
-    if not Agent.objects.filter(pk=agent.pk, state=AgentState.STARTING).exists():
+    if not Agent.objects.filter(pk=agent.pk, state=AgentStatus.STARTING).exists():
         return
     if not cleanup.remove_objects(engines, key=agent.key):
         streams.drop(agent.key, "The launch was lost.")
-        _move(agent, AgentState.FAILED, "The launch was lost: no operation works on it.")
+        _move(agent, AgentStatus.FAILED, "The launch was lost: no operation works on it.")
 
 
 def _move(agent: Agent, to: str, reason: str) -> None:

@@ -15,7 +15,7 @@ from django.db import close_old_connections, connections
 from agents.engine.errors import EngineError, NotFound
 from agents.engine.feed_client import FeedLost
 from agents.engine.types import LABEL_AGENT, ContainerInfo
-from agents.models import Agent, AgentState
+from agents.models import Agent, AgentStatus
 from agents.operations.engines import Engines
 
 logger = logging.getLogger(__name__)
@@ -120,7 +120,7 @@ class Streams:
     def _catch_up(self, known: set[str]) -> None:
         """Agents that run and have no stream there get one; streams of agents that are over are dropped."""
         close_old_connections()
-        going = (AgentState.RUNNING, AgentState.STARTING)
+        going = (AgentStatus.RUNNING, AgentStatus.STARTING)
         keys = set(Agent.objects.filter(state__in=going).values_list("key", flat=True))
         for key in known - keys:
             self.drop(key, "The agent has ended.")

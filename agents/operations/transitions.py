@@ -8,17 +8,17 @@ from typing import Any, Final
 from django.db import transaction
 from django.utils import timezone
 
-from agents.models import Agent, AgentState, AuditEvent, Operation, OperationState, User
+from agents.models import Agent, AgentStatus, AuditEvent, Operation, OperationState, User
 from agents.operations import audit
 from agents.operations.errors import Conflict
 from agents.operations.text import shortened
 
 # target: from which states it may be reached
 AGENT_MOVES: Final[Mapping[str, frozenset[str]]] = {
-    AgentState.RUNNING: frozenset({AgentState.STARTING}),
-    AgentState.EJECTING: frozenset({AgentState.RUNNING}),
-    AgentState.ENDED: frozenset({AgentState.STARTING, AgentState.RUNNING, AgentState.EJECTING}),
-    AgentState.FAILED: frozenset({AgentState.STARTING}),
+    AgentStatus.RUNNING: frozenset({AgentStatus.STARTING}),
+    AgentStatus.EJECTING: frozenset({AgentStatus.RUNNING}),
+    AgentStatus.ENDED: frozenset({AgentStatus.STARTING, AgentStatus.RUNNING, AgentStatus.EJECTING}),
+    AgentStatus.FAILED: frozenset({AgentStatus.STARTING}),
 }
 OPERATION_MOVES: Final[Mapping[str, frozenset[str]]] = {
     OperationState.RUNNING: frozenset({OperationState.QUEUED, OperationState.RUNNING}),  # the second: a lost lease
@@ -43,9 +43,9 @@ def move_agent(
     """
     now = timezone.now()
     values: dict[str, Any] = {"state": to, **fields}
-    if to == AgentState.RUNNING:
+    if to == AgentStatus.RUNNING:
         values["started_at"] = now
-    if to in (AgentState.ENDED, AgentState.FAILED):
+    if to in (AgentStatus.ENDED, AgentStatus.FAILED):
         values |= {"ended_at": now, "end_reason": shortened(reason, most=1000)}
     with transaction.atomic():
         if not Agent.objects.filter(pk=agent.pk, state__in=AGENT_MOVES[to]).update(**values):
@@ -54,7 +54,7 @@ def move_agent(
         audit.record(
             f"agent.{to}",
             actor=actor,
-            outcome=AuditEvent.Outcome.FAILED if to == AgentState.FAILED else AuditEvent.Outcome.DONE,
+            outcome=AuditEvent.Outcome.FAILED if to == AgentStatus.FAILED else AuditEvent.Outcome.DONE,
             agent=agent,
             operation=operation,
             summary=reason,

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db.models import Prefetch, QuerySet
 
-from agents.models import LIVE_STATES, Agent, AgentState, Operation, OperationKind
+from agents.models import LIVE_STATES, Agent, AgentStatus, Operation, OperationKind
 from agents.operations.mounts import mounts_of_request
 from agents.web.names import runtime_title
 from agents.web.shown import ShownOperation
@@ -51,8 +51,8 @@ def filters(agents: QuerySet[Agent], *, show: str) -> list[Filter]:
     counts = {
         "all": len(states),
         "live": sum(state in LIVE_STATES for state in states),
-        "ended": states.count(AgentState.ENDED),
-        "failed": states.count(AgentState.FAILED),
+        "ended": states.count(AgentStatus.ENDED),
+        "failed": states.count(AgentStatus.FAILED),
     }
     return [Filter(value=v, label=label, count=counts[v], current=v == show) for v, label in SHOW.items()]
 
@@ -63,7 +63,7 @@ def nothing(show: str) -> str:
 
 def chosen(agents: QuerySet[Agent], *, show: str) -> QuerySet[Agent]:
     """The agents of one choice, with all that a row needs."""
-    states = {"live": LIVE_STATES, "ended": (AgentState.ENDED,), "failed": (AgentState.FAILED,)}.get(show)
+    states = {"live": LIVE_STATES, "ended": (AgentStatus.ENDED,), "failed": (AgentStatus.FAILED,)}.get(show)
     wanted = agents.filter(state__in=states) if states else agents
     operations = Operation.objects.select_related("agent__owner").prefetch_related("steps").order_by("-created_at")
     return wanted.prefetch_related("grants", Prefetch("operations", queryset=operations))

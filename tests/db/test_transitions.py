@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from django.db import IntegrityError, connection, transaction
 
-from agents.models import Agent, AgentState, AuditEvent, OperationState, User
+from agents.models import Agent, AgentStatus, AuditEvent, OperationState, User
 from agents.operations import audit
 from agents.operations.errors import Conflict
 from agents.operations.transitions import AGENT_MOVES, OPERATION_MOVES, move_agent, move_operation
@@ -14,8 +14,8 @@ from tests import factories
 pytestmark = pytest.mark.django_db
 
 
-@pytest.mark.parametrize("before", AgentState.values)
-@pytest.mark.parametrize("after", AgentState.values)
+@pytest.mark.parametrize("before", AgentStatus.values)
+@pytest.mark.parametrize("after", AgentStatus.values)
 def test_every_move_of_an_agent(alice: User, before: str, after: str) -> None:
     agent = factories.agent(alice, state=before)
     if after in AGENT_MOVES and before in AGENT_MOVES[after]:

@@ -10,7 +10,7 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
 
-from agents.models import Agent, AgentState, OperationKind
+from agents.models import Agent, AgentStatus, OperationKind
 from agents.operations import lifecycle, selectors
 from agents.web.auth import signed_in
 from agents.web.details import asked_mounts, events_of, isolation_words
@@ -48,8 +48,8 @@ def _context(found: Agent) -> dict[str, Any]:
         "agent": found,
         "operation": ShownOperation(latest) if latest else None,
         "launched_by": latest_operation(found, kind=OperationKind.LAUNCH),
-        "has_terminal": found.state == AgentState.RUNNING,
-        "can_eject": found.state in (AgentState.STARTING, AgentState.RUNNING),
+        "has_terminal": found.state == AgentStatus.RUNNING,
+        "can_eject": found.state in (AgentStatus.STARTING, AgentStatus.RUNNING),
         "grants": list(found.grants.all()),
     }
 

@@ -10,7 +10,7 @@ from django.shortcuts import redirect
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
-from agents.models import AgentState, OperationState
+from agents.models import AgentStatus, OperationState
 from agents.operations import lifecycle, selectors
 from agents.web.auth import signed_in
 from agents.web.http import Request, go, is_part, page_or_part
@@ -48,7 +48,7 @@ def _leads_on(shown: ShownOperation) -> bool:
     """Whether who watches this launch wants its terminal now."""
     agent = shown.row.agent
     succeeded = shown.is_launch and shown.row.state == OperationState.SUCCEEDED
-    return succeeded and agent is not None and agent.state == AgentState.RUNNING
+    return succeeded and agent is not None and agent.state == AgentStatus.RUNNING
 
 
 @require_POST

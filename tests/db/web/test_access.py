@@ -8,7 +8,7 @@ import pytest
 from django.test import Client
 from django.urls import get_resolver
 
-from agents.models import Agent, AgentState, AuditEvent, Operation, User
+from agents.models import Agent, AgentStatus, AuditEvent, Operation, User
 from tests import factories
 
 AtPage = Callable[[User | None], Client]
@@ -54,7 +54,7 @@ def test_anybody_else_gets_404_and_changes_nothing(
     launched.refresh_from_db()
     assert launched.agent is not None
     assert (launched.state, launched.cancel_requested) == ("queued", False)
-    assert Agent.objects.get().state == AgentState.STARTING
+    assert Agent.objects.get().state == AgentStatus.STARTING
     assert launched.agent.name not in answer.content.decode()
     assert AuditEvent.objects.filter(actor=person.username, outcome="refused").exists()
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from django.test import Client, override_settings
 
-from agents.models import Agent, AgentState, HostAccount, Operation, OperationState, User
+from agents.models import Agent, AgentStatus, HostAccount, Operation, OperationState, User
 from tests import factories
 from tests.db.web.html import Page, forbidden, html_of
 
@@ -28,7 +28,7 @@ PATHS = [
     "/admin/",
     "/nothing",
 ]
-STATES = list(AgentState.values)
+STATES = list(AgentStatus.values)
 
 
 def check(html: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from django.test import Client, override_settings
 from django.utils import timezone
 
-from agents.models import Agent, AgentState, HostAccount, MountGrant, Operation, OperationLog, OperationState, User
+from agents.models import Agent, AgentStatus, HostAccount, MountGrant, Operation, OperationLog, OperationState, User
 from tests import factories
 from tests.db.web.conftest import ToldRunner
 from tests.db.web.html import Page, html_of, page_of
@@ -38,7 +38,7 @@ def failed(owner: User, *, step: str = "mounts") -> Operation:
         finished_at=now,
     )
     Agent.objects.filter(pk=operation.agent_id).update(
-        state=AgentState.FAILED, ended_at=now, end_reason="alice may not read /home/alice/project."
+        state=AgentStatus.FAILED, ended_at=now, end_reason="alice may not read /home/alice/project."
     )
     operation.refresh_from_db()
     return operation
@@ -98,7 +98,7 @@ def test_each_state_has_its_word_and_action(at_page: AtPage, alice: User, state:
 
 
 def test_the_list_is_filtered_by_state(at_page: AtPage, alice: User) -> None:
-    running, ended = factories.agent(alice), factories.agent(alice, state=AgentState.ENDED)
+    running, ended = factories.agent(alice), factories.agent(alice, state=AgentStatus.ENDED)
     html = html_of(at_page(alice).get("/?show=ended"))
     assert ended.key in html
     assert running.key not in html
@@ -148,7 +148,7 @@ def test_who_watches_a_launch_is_led_to_the_terminal(at_page: AtPage, alice: Use
     path = f"/operations/{operation.pk}"
     assert "HX-Redirect" not in client.get(path, headers=PART)
     Operation.objects.update(state=OperationState.SUCCEEDED)
-    Agent.objects.update(state=AgentState.RUNNING)
+    Agent.objects.update(state=AgentStatus.RUNNING)
     assert client.get(path, headers=PART)["HX-Redirect"] == f"/agents/{operation.agent.key}"
     assert client.get(path).status_code == 200  # who opens it later may read it
 
@@ -178,16 +178,16 @@ def test_eject_is_confirmed_then_shown_on_the_agent_s_page(at_page: AtPage, alic
     client = at_page(alice)
     assert "Its processes are stopped" in words(client.get(f"/agents/{agent.key}/eject"))
     agent.refresh_from_db()
-    assert agent.state == AgentState.RUNNING  # looking at the question does nothing
+    assert agent.state == AgentStatus.RUNNING  # looking at the question does nothing
     answer = client.post(f"/agents/{agent.key}/eject")
     assert answer["Location"] == f"/agents/{agent.key}"
     agent.refresh_from_db()
-    assert agent.state == AgentState.EJECTING
+    assert agent.state == AgentStatus.EJECTING
     assert "It is being ejected already." in words(client.get(f"/agents/{agent.key}/eject"))
 
 
 def test_ejecting_what_has_ended_is_a_conflict_in_words(at_page: AtPage, alice: User) -> None:
-    agent = factories.agent(alice, state=AgentState.ENDED)
+    agent = factories.agent(alice, state=AgentStatus.ENDED)
     answer = at_page(alice).post(f"/agents/{agent.key}/eject")
     assert answer.status_code == 409
     assert "has ended already" in html_of(answer)

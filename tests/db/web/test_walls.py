@@ -10,7 +10,7 @@ from django.contrib.sessions.models import Session
 from django.middleware.csrf import _get_new_csrf_string  # type: ignore[attr-defined]
 from django.test import Client
 
-from agents.models import Agent, AgentState, AuditEvent, Operation, User
+from agents.models import Agent, AgentStatus, AuditEvent, Operation, User
 from agents.web import peer
 from tests import factories
 from tests.db.web.conftest import ToldRunner
@@ -64,7 +64,7 @@ def untouched(launched: Operation, alice: User) -> bool:
     launched.refresh_from_db()
     agent = Agent.objects.get()
     alice.refresh_from_db()
-    same = (launched.state, launched.cancel_requested, agent.state) == ("queued", False, AgentState.STARTING)
+    same = (launched.state, launched.cancel_requested, agent.state) == ("queued", False, AgentStatus.STARTING)
     return same and alice.check_password(factories.PASSWORD)
 
 
