@@ -3,6 +3,7 @@
 # ruff: noqa: F811 fixtures are imported
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import pwd
@@ -162,3 +163,43 @@ def test_a_set_uid_program_of_container_roots_that_is_left_on_the_host_opens_no_
         for path in (bens_agent / "root" / "file", bens_agent / "tmp" / "file"):
             done = subprocess.run([place / "cat", path], **ids)  # type: ignore[call-overload]
             assert (done.returncode, done.stdout) == (1, "")
+
+
+def test_a_set_uid_program_of_container_roots_sees_no_memory_of_agents_and_can_but_signal_them(
+    kit: Kit, inside: Inside, ann: pwd.struct_passwd, ben: pwd.struct_passwd, project: pathlib.Path
+) -> None:
+    """That it can signal is a known limit (docs/security.md): all agents share one range of ids."""
+    ids = {"user": ann.pw_uid, "group": ann.pw_gid, "extra_groups": [], "capture_output": True, "text": True}
+    with (
+        folder(pathlib.Path("/srv/jkt-open"), ann, 0o777) as place,
+        running(kit, "ben", request(ben.pw_dir, "/w")) as other,
+    ):
+        pid = other.execute("sleep 600 </dev/null >/dev/null 2>&1 & echo $!", user="0:0").stdout.strip()
+        for name in ("cat", "kill", "readlink"):
+            shutil.copy(f"/usr/bin/{name}", project / name)
+            made = inside.run(f"cp /w/{name} /proc/self/fd/10{place}/ && chmod 6755 /proc/self/fd/10{place}/{name}")
+            assert made.returncode == 0, made.stderr
+        sleeping = _on_the_host(other.pid, int(pid))
+        for target in (other.pid, sleeping):
+            for name in ("mem", "environ", "maps", "root/etc/passwd", "cwd/etc/passwd"):
+                done = subprocess.run([place / "cat", f"/proc/{target}/{name}"], **ids)  # type: ignore[call-overload]
+                assert (done.returncode, done.stdout) == (1, ""), (target, name)
+            done = subprocess.run([place / "readlink", f"/proc/{target}/root"], **ids)  # type: ignore[call-overload]
+            assert (done.returncode, done.stdout) == (1, "")
+        assert subprocess.run([place / "kill", "-0", str(sleeping)], **ids).returncode == 0  # type: ignore[call-overload]
+        for target in (1, os.getpid(), kit.pid):  # nothing of the host's
+            assert subprocess.run([place / "kill", "-0", str(target)], **ids).returncode == 1  # type: ignore[call-overload]
+
+
+def _on_the_host(gate: int, inner: int) -> int:
+    """The host's number of the process that is `inner` in the namespace of the process `gate`."""
+    namespace = os.stat(f"/proc/{gate}/ns/pid").st_ino
+    for entry in pathlib.Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                if (entry / "ns/pid").stat().st_ino != namespace:
+                    continue
+                line = next(one for one in (entry / "status").read_text().splitlines() if one.startswith("NSpid:"))
+                if int(line.split()[-1]) == inner:
+                    return int(entry.name)
+    raise AssertionError(f"no process {inner}")
