@@ -75,9 +75,10 @@ def checked_exile(operation: Operation) -> QuerySet[Agent]:
     return _agents(operation.request).filter(created_at__lte=operation.created_at)
 
 
-def live_agents(scope: Scope, person: str) -> QuerySet[Agent]:
-    """Whom an exile would end now; the caller has checked the permission."""
-    return _agents({"scope": scope, "person": person})
+def exilable(user: User, *, scope: Scope, person: str = "") -> QuerySet[Agent]:
+    """Whom an exile would end now, by name. Raises Refused, NotFound as `request_exile` does."""
+    permissions.check(user, ACTIONS[scope])
+    return _agents(_request(user, scope, person))
 
 
 def _request(user: User | None, scope: Scope, person: str) -> dict[str, Any]:

@@ -14,10 +14,10 @@ from agents.engine.errors import EngineError
 from agents.models import Operation, OperationLog, OperationState, OperationStep
 from agents.operations import leases
 from agents.operations.errors import Cancelled, OperationError
+from agents.operations.selectors import MOST_PIECES
 from agents.operations.text import shortened, visible
 
 PIECE = 4096  # characters of one row of output
-MOST_PIECES = 64  # rows kept for one operation
 FLUSH_AFTER = 0.3  # seconds: with the page's own pause, output is seen within one
 CANCELLED = "It was cancelled."
 LOOK_AFTER = 0.5  # seconds between two looks for a cancel request
