@@ -62,17 +62,22 @@ def checked_exile(operation: Operation) -> QuerySet[Agent]:
 
     Nobody, like root at this machine, may: so it is with ejects. Agents that came later are not meant.
     """
-    try:
-        scope = Scope(str(operation.request.get("scope")))
-    except (ValueError, AttributeError):
-        raise Refused("What is to be ejected cannot be read.") from None
+    scope, name = asked_for(operation)
     person = operation.requested_by
     if person is not None and not permissions.can(person, ACTIONS[scope]):
         raise Refused(f"{person.get_username()} may not do this (any more).")
-    name = str(operation.request.get("person", ""))
     if scope == Scope.OWN and (person is None or name != person.get_username()):
         raise Refused("One's own agents are those of who asks.")
     return _agents(operation.request).filter(created_at__lte=operation.created_at)
+
+
+def asked_for(operation: Operation) -> tuple[Scope, str]:
+    """Scope and person of an exile's row. Raises Refused when it cannot be read."""
+    request = operation.request if isinstance(operation.request, dict) else {}
+    try:
+        return Scope(str(request.get("scope"))), str(request.get("person", ""))
+    except ValueError:
+        raise Refused("What is to be ejected cannot be read.") from None
 
 
 def exilable(user: User, *, scope: Scope, person: str = "") -> QuerySet[Agent]:

@@ -31,7 +31,7 @@ def forget_old(now: datetime.datetime | None = None) -> tuple[int, int]:
 
 def _forget_logs(before: datetime.datetime) -> int:
     ended = Operation.objects.exclude(state__in=OPEN_STATES).filter(finished_at__lt=before, log__isnull=False)
-    found = list(ended.order_by().distinct().values_list("pk", flat=True)[:MOST])
+    found = list(ended.order_by("finished_at").distinct().values_list("pk", flat=True)[:MOST])
     if found:
         with transaction.atomic(durable=True):
             OperationLog.objects.filter(operation__in=found).delete()
@@ -41,7 +41,8 @@ def _forget_logs(before: datetime.datetime) -> int:
 
 def _forget_operations(before: datetime.datetime) -> int:
     ended = Operation.objects.exclude(state__in=OPEN_STATES).filter(finished_at__lt=before)
-    found = list(ended.exclude(agent__state__in=LIVE_STATES).values_list("pk", flat=True)[:MOST])
+    over = ended.exclude(agent__state__in=LIVE_STATES).order_by("finished_at")
+    found = list(over.values_list("pk", flat=True)[:MOST])
     if found:
         with transaction.atomic(durable=True):
             Operation.objects.filter(pk__in=found).delete()

@@ -9,7 +9,7 @@ from typing import Final
 from agents.models import Operation, OperationKind, OperationState, User
 from agents.operations import selectors
 from agents.operations.errors import Conflict, Invalid
-from agents.operations.exile import Scope, request_exile
+from agents.operations.exile import asked_for, request_exile
 from agents.operations.launch import GIB, LaunchRequest, request_launch
 from agents.operations.lifecycle import request_eject
 from agents.operations.mounts import mounts_of_request
@@ -78,11 +78,8 @@ def _eject(user: User, operation: Operation) -> Operation:
 
 
 def _exile(user: User, operation: Operation) -> Operation:
-    try:
-        scope = Scope(str(operation.request.get("scope")))
-    except ValueError:
-        raise Conflict("What was asked for cannot be read.") from None
-    return request_exile(user, scope=scope, person=str(operation.request.get("person", "")))
+    scope, person = asked_for(operation)
+    return request_exile(user, scope=scope, person=person)
 
 
 RETRIES: Final[Mapping[str, Callable[[User, Operation], Operation]]] = {

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from agents.models import Agent, Operation, OperationKind, OperationState, OperationStep
 from agents.operations import lifecycle, retrying
-from agents.operations.exile import Scope
+from agents.operations.errors import Refused
+from agents.operations.exile import Scope, asked_for
 from agents.web.names import short_name
 
 VERBS: Final[Mapping[str, str]] = {
@@ -167,7 +168,10 @@ class ShownOperation:
 
 
 def _exile_title(row: Operation) -> str:
-    scope, person = (str(row.request.get(name, "")) for name in ("scope", "person"))
+    try:
+        scope, person = asked_for(row)
+    except Refused:
+        return "Eject all"
     if scope == Scope.EVERYONE:
         return "Eject everybody's agents"
     return "Eject all of mine" if scope == Scope.OWN else f"Eject all of {person}"
