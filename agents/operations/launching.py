@@ -11,7 +11,7 @@ from django.db import transaction
 from agents.engine.errors import BrokerRefused, EngineError
 from agents.engine.types import ContainerInfo, HostIdentity, LaunchSpec, Limits, MountRequest, Staging
 from agents.models import Agent, AgentStatus, MountGrant, Operation, OperationState, OperationStep, User
-from agents.operations import cleanup, policy
+from agents.operations import audit, cleanup, policy
 from agents.operations.engines import Engines
 from agents.operations.environment import git_identity
 from agents.operations.errors import Cancelled, Conflict, OperationError, Refused, Unavailable
@@ -128,6 +128,13 @@ class _Launch:
                     reason=f"asked for by its owner at launch, opened as {identity.account} ({identity.uid})",
                 )
                 for position, one in enumerate(staging.mounts)
+            )
+            audit.record(
+                "mounts.grant",
+                actor=owner,
+                agent=agent,
+                operation=self.operation,
+                summary=", ".join(f"{one.real_path} → {one.destination} ({one.mode})" for one in staging.mounts),
             )
         return staging
 

@@ -73,6 +73,9 @@ def request_cancel(user: User, operation_id: uuid.UUID | str) -> Operation:
     """
     operation = selectors.get_operation(user, operation_id, action=Action.CANCEL_OPERATION)
     if operation.kind not in CANCELLABLE:
+        audit.record_refusal(
+            Action.CANCEL_OPERATION, actor=user, agent=operation.agent, operation=operation, summary=operation.kind
+        )
         raise Conflict(
             f"This cannot be cancelled: {operation.kind} goes on to its end.", remedy="Wait; it does not take long."
         )

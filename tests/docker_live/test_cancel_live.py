@@ -26,12 +26,12 @@ from agents.models import Agent, Operation, OperationLog, OperationStep
 from agents.operations.launch import STEPS
 from agents.operations.lifecycle import request_cancel
 from tests import factories
-from tests.docker_live.broker_fixtures import ann, home, kit, system_group  # noqa: F401
+from tests.docker_live.broker_fixtures import ann, home, kit, make, system_group  # noqa: F401
 from tests.docker_live.broker_kit import Kit
 from tests.docker_live.test_launch_leaves_nothing import FAULTS, World, launched, world  # noqa: F401
 from tests.support.hanging import hanging
 from tests.support.hanging_calls import Hangs
-from tests.support.machine import Traces, docker, run, same_traces
+from tests.support.machine import Traces, docker, same_traces
 from tests.support.service import Service, wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -171,7 +171,7 @@ def silent_registry(service: Service) -> Iterator[subprocess.Popen[str]]:
         yield process
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
 
 
 def test_a_registry_that_never_answers_is_given_up(service: Service, world: World, launched: Operation) -> None:
@@ -189,11 +189,13 @@ def test_a_registry_that_never_answers_is_given_up(service: Service, world: Worl
 def test_a_file_system_that_hangs_is_given_up(
     service: Service, world: World, kit: Kit, ann: pwd.struct_passwd, home: pathlib.Path
 ) -> None:
-    point = home / "slow"
-    run("install", "-d", "-o", ann.pw_name, str(point))
-    asked = factories.mount(str(point / "project"), "/workspace/project", "rw")
+    point = make(pathlib.Path("/srv/jkt-hang-cancel"))
+    (home / "link").symlink_to(point / "project")  # itself it would be refused by its name, and not even asked
+    asked = factories.mount(str(home / "link"), "/workspace/project", "rw")
     launch = factories.launch(factories.person("ann"), mounts=(asked,))
-    with hanging(point) as slow:
+    with contextlib.ExitStack() as stack:
+        stack.callback(point.rmdir)
+        slow = stack.enter_context(hanging(point))
         before = Traces.of(service.instance)
         with working(world):
             slow.take(1)  # the broker's child waits, and cannot be killed
