@@ -223,7 +223,7 @@ def test_the_command_ends_those_of_one_person_and_says_so(
             call_command("exile", *wrong)
 
 
-def test_launches_do_not_keep_a_person_from_ejecting(alice: User) -> None:
+def test_launches_do_not_keep_a_person_from_ejecting(alice: User, bob: User) -> None:
     process = leases.process_name()
     for _ in range(leases.MOST_AT_ONCE + 1):
         factories.launch(alice)
@@ -233,6 +233,7 @@ def test_launches_do_not_keep_a_person_from_ejecting(alice: User) -> None:
     exile = Operation.objects.create(kind="exile", requested_by=alice)
     assert leases.take(process, urgent=True) == eject
     assert leases.take(process, urgent=True) == exile
+    factories.launch(bob)
     assert leases.take(process, urgent=True) is None, "launches are not for these workers"
 
 

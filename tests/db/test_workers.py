@@ -76,6 +76,7 @@ def test_a_hanging_call_is_given_up_and_what_it_makes_goes(world: World, part: s
     if when == "after":
         assert world.objects() == NOTHING
     hung.let_go()
+    assert when == "after" or hung.went_on.wait(timeout=10)  # now it makes what nobody wants any more
     wait_for(lambda: world.objects() == NOTHING)
     assert world.streams.held == {}
 
@@ -93,6 +94,7 @@ def test_a_call_that_takes_for_ever_fails_the_launch(world: World, monkeypatch: 
     assert (launch.state, launch.failed_step) == ("failed", "network")
     assert "did not come to an end within" in launch.error
     hung.let_go()
+    assert hung.went_on.wait(timeout=10)
     wait_for(lambda: world.objects() == NOTHING)
 
 

@@ -35,9 +35,10 @@ class Hangs:
                 return found(*args, **kwargs)
             if self._when == "before":
                 self._hang()
-                answer = found(*args, **kwargs)
-                self.went_on.set()
-                return answer
+                try:
+                    return found(*args, **kwargs)
+                finally:
+                    self.went_on.set()
             answer = found(*args, **kwargs)
             self._hang()
             return answer
