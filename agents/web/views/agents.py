@@ -47,6 +47,8 @@ def _part(request: Request, found: Agent) -> HttpResponse:
 
 def _context(found: Agent) -> dict[str, Any]:
     latest = latest_operation(found)
+    if latest and found.state == AgentStatus.EJECTING and latest.kind == OperationKind.LAUNCH:
+        latest = None  # an exile ejects it: its steps are those of all its agents
     return {
         "here": "agents",
         "agent": found,
