@@ -140,7 +140,7 @@ class Patience:
         """What `remove` could not remove; once a cancel is asked for it gets some seconds, and goes on by itself."""
         try:
             return self.call(lambda _: remove(), name="removing what was made", grace=TIDYING)
-        except Cancelled:
+        except (Cancelled, Unavailable):
             return ["The engine or the broker does not answer."]
 
     def tidy_after(self, remove: Callable[[], list[str]]) -> None:
