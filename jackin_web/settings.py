@@ -32,6 +32,8 @@ JACKIN_PUBLISHED_CONSTRUCT: bool = env.bool("JACKIN_PUBLISHED_CONSTRUCT", defaul
 JACKIN_INSECURE_HTTP: bool = env.bool("JACKIN_INSECURE_HTTP", default=False)
 JACKIN_TLS: bool = env.bool("JACKIN_TLS", default=False)
 JACKIN_MAX_AGENTS: int = env.int("JACKIN_MAX_AGENTS", default=32)  # live agents of one person
+JACKIN_KEEP_LOGS_DAYS: int = env.int("JACKIN_KEEP_LOGS_DAYS", default=30)  # output of operations that have ended
+JACKIN_KEEP_OPERATIONS_DAYS: int = env.int("JACKIN_KEEP_OPERATIONS_DAYS", default=365)  # their rows and steps
 
 # ── Django ───────────────────────────────────────────────────────────────────────────────────────
 # No default: Django refuses to sign anything with an empty key. `serve` passes it to the processes that need it.

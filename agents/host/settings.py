@@ -14,7 +14,14 @@ from agents.host.shell import HostError, base_env
 
 NOTE = "settings.json"
 CA_BYTES = 4 * 1024 * 1024
-PASSED_ON = ("TZ", "JACKIN_LOG_LEVEL", "JACKIN_ALLOWED_HOSTS", "JACKIN_MAX_AGENTS")  # as serve itself was given them
+PASSED_ON = (  # as serve itself was given them
+    "TZ",
+    "JACKIN_LOG_LEVEL",
+    "JACKIN_ALLOWED_HOSTS",
+    "JACKIN_MAX_AGENTS",
+    "JACKIN_KEEP_LOGS_DAYS",
+    "JACKIN_KEEP_OPERATIONS_DAYS",
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

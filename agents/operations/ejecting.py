@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import time
-from concurrent.futures import ThreadPoolExecutor
 
 from django.db import transaction
+from django.db.models import Q
 
 from agents.engine.errors import EngineError
 from agents.engine.types import LABEL_AGENT
@@ -22,18 +21,19 @@ from agents.models import (
     User,
 )
 from agents.operations import audit, cleanup, leases, policy
+from agents.operations.endings import fail_operation
 from agents.operations.engines import Engines
-from agents.operations.errors import OperationError, Unavailable
+from agents.operations.errors import Conflict, OperationError, Unavailable
+from agents.operations.exile import Scope, begin_exile
+from agents.operations.exiling import GRACE, failures_of, run_exile
 from agents.operations.leases import LeaseLost
 from agents.operations.lifecycle import queue_eject
-from agents.operations.progress import Progress, explain, remedy_of
+from agents.operations.patience import Patience
+from agents.operations.progress import Progress
 from agents.operations.streams import StreamSink
 from agents.operations.transitions import move_agent, move_operation
 
 logger = logging.getLogger(__name__)
-
-GRACE = 10  # seconds between SIGTERM and SIGKILL
-PATIENCE = 15  # seconds for launches under way to stop by themselves
 
 
 def run_eject(operation: Operation, *, engines: Engines, streams: StreamSink) -> None:
@@ -42,6 +42,7 @@ def run_eject(operation: Operation, *, engines: Engines, streams: StreamSink) ->
     When it fails the agent stays EJECTING, and reconcile asks for another eject.
     """
     progress = Progress(operation)
+    engines = Patience(progress, in_place=engines.in_place).engines(engines)  # it gives signs of life while it waits
     try:
         agent = policy.checked_eject(operation)
         with progress.step("stop"):
@@ -54,29 +55,27 @@ def run_eject(operation: Operation, *, engines: Engines, streams: StreamSink) ->
     except Exception as error:
         if not isinstance(error, OperationError | EngineError):
             logger.exception("operation %s: eject failed", operation.id.hex)
-        _fail(operation, error, progress)
+        fail_operation(operation, error, progress)
 
 
 def eject_all(engines: Engines, *, streams: StreamSink, actor: User | str | None = None) -> list[str]:
     """Eject every live agent, here and now, whoever owns it; returns a sentence for each that could not be."""
-    Operation.objects.filter(state__in=OPEN_STATES, kind=OperationKind.LAUNCH).update(cancel_requested=True)
-    _let_launches_stop()
-    agents = list(Agent.objects.filter(state__in=LIVE_STATES).select_related("owner"))
-    with ThreadPoolExecutor(max_workers=8) as pool:  # each may take its whole grace
-        stopped = list(pool.map(lambda agent: _stop(agent, engines), agents))
-    problems: list[str] = []
-    for agent, sentence in zip(agents, stopped, strict=True):
-        left = [sentence] if sentence else cleanup.remove_objects(engines, key=agent.key, launches=_launches_of(agent))
-        if left:
-            problems += [f"{agent.name}: {one}" for one in left]
-            continue
-        streams.drop(agent.key, "ejected")
-        with transaction.atomic(durable=True):
-            _close_open_operations(agent, actor)
-            # A runner that still runs sees the container go, and may have been faster.
-            if Agent.objects.filter(pk=agent.pk, state__in=LIVE_STATES).exists():
-                move_agent(agent, AgentStatus.ENDED, actor=actor, reason="ejected when the service was stopped")
+    problems = exile_here(engines, streams=streams, scope=Scope.EVERYONE, actor=actor)
     return problems + _remove_unknown(engines, actor=actor)
+
+
+def exile_here(
+    engines: Engines, *, streams: StreamSink, scope: Scope, person: str = "", actor: User | str | None = None
+) -> list[str]:
+    """An exile in this very process, also while no runner works. Raises NotFound for an unknown person."""
+    try:
+        operation = begin_exile(leases.process_name(), scope=scope, person=person, actor=actor)
+    except Conflict:  # there is none
+        return []
+    with leases.kept(operation):
+        run_exile(operation, engines=engines, streams=streams, actor=actor)
+    failures = failures_of(operation)
+    return failures or ([operation.error] if operation.state == OperationState.FAILED else [])
 
 
 def _remove_unknown(engines: Engines, *, actor: User | str | None) -> list[str]:
@@ -94,26 +93,6 @@ def _remove_unknown(engines: Engines, *, actor: User | str | None) -> list[str]:
     return problems
 
 
-def _let_launches_stop() -> None:
-    """Wait for workers of a running runner to take away what their cancelled launches made."""
-    until = time.monotonic() + PATIENCE
-    while time.monotonic() < until:
-        running = Operation.objects.filter(kind=OperationKind.LAUNCH, state=OperationState.RUNNING)
-        if not any(leases.is_alive(token) for token in running.values_list("lease_owner", flat=True)):
-            return
-        time.sleep(0.2)
-
-
-def _stop(agent: Agent, engines: Engines) -> str:
-    """Stop the agent's containers; what went wrong, or nothing. Touches no database: it runs in a thread."""
-    try:
-        for container in cleanup.containers_of(engines, agent.key):
-            engines.engine.stop(container.id, grace=GRACE)
-    except EngineError as error:
-        return error.message
-    return ""
-
-
 def _launches_of(agent: Agent) -> list[str]:
     return [found.hex for found in agent.operations.filter(kind=OperationKind.LAUNCH).values_list("id", flat=True)]
 
@@ -121,7 +100,8 @@ def _launches_of(agent: Agent) -> list[str]:
 def queue_again(agent: Agent) -> None:
     """Another eject for an agent that is EJECTING while nobody works on it."""
     with transaction.atomic(durable=True):
-        under_way = Operation.objects.filter(agent=agent, kind=OperationKind.EJECT, state__in=OPEN_STATES)
+        ejects = Q(kind=OperationKind.EJECT, agent=agent) | Q(kind=OperationKind.EXILE)  # that ends it, or fails soon
+        under_way = Operation.objects.filter(ejects, state__in=OPEN_STATES)
         if not under_way.exists() and Agent.objects.filter(pk=agent.pk, state=AgentStatus.EJECTING).exists():
             queue_eject(agent, requested_by=None)
 
@@ -139,24 +119,3 @@ def _remove(operation: Operation, agent: Agent, *, engines: Engines, streams: St
         if agent.state in LIVE_STATES:
             move_agent(agent, AgentStatus.ENDED, actor=person, operation=operation, reason=reason)
         progress.close_steps(running=OperationStep.State.SUCCEEDED)
-
-
-def _fail(operation: Operation, error: Exception, progress: Progress) -> None:
-    with transaction.atomic(durable=True):
-        moved = move_operation(
-            operation,
-            OperationState.FAILED,
-            actor=operation.requested_by,
-            only_if={"lease_owner": operation.lease_owner},
-            error=explain(error),
-            remedy=remedy_of(error),
-            failed_step=operation.step,
-        )
-        if not moved:
-            raise LeaseLost
-        progress.close_steps(running=OperationStep.State.FAILED)
-
-
-def _close_open_operations(agent: Agent, actor: User | str | None) -> None:
-    for operation in Operation.objects.filter(agent=agent, state__in=OPEN_STATES):
-        move_operation(operation, OperationState.CANCELLED, actor=actor, error="The service was stopped with --eject.")

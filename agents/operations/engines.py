@@ -25,11 +25,13 @@ class ImageMaker(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Engines:
-    """What the runner works with."""
+    """What the runner works with. `in_place`: calls are made in the worker's own thread, and so cannot be given up
+    (tests whose rows no other thread sees)."""
 
     engine: Engine
     broker: Broker
     image_for: ImageMaker
+    in_place: bool = False
 
 
 class BuiltinImages:

@@ -46,7 +46,11 @@ def request_launch(user: User, request: LaunchRequest) -> Operation:
     permissions.check(user, Action.LAUNCH)
     secrets = _validate(user, request)
     wanted = mounts.normalized(request.mounts)
-    _check_room(user)  # before the runner keeps secrets for a launch that cannot be
+    try:
+        _check_room(user)  # before the runner keeps secrets for a launch that cannot be
+    except Conflict as conflict:
+        audit.record_refusal(Action.LAUNCH, actor=user, summary=conflict.message)
+        raise
     operation_id = uuid.uuid4()
     # Before the row exists: no worker can find the operation without its secrets.
     if secrets:

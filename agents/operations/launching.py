@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from django.db import transaction
 
 from agents.engine.errors import BrokerRefused, EngineError
 from agents.engine.types import ContainerInfo, HostIdentity, LaunchSpec, Limits, MountRequest, Staging
 from agents.models import Agent, AgentStatus, MountGrant, Operation, OperationState, OperationStep, User
-from agents.operations import cleanup, policy
+from agents.operations import audit, cleanup, policy
 from agents.operations.engines import Engines
 from agents.operations.environment import git_identity
 from agents.operations.errors import Cancelled, Conflict, OperationError, Refused, Unavailable
 from agents.operations.leases import MOST_ATTEMPTS, LeaseLost
+from agents.operations.patience import Patience
 from agents.operations.progress import Progress, explain, is_cancel, remedy_of
 from agents.operations.streams import COLUMNS, ROWS, StreamSink
 from agents.operations.transitions import move_agent, move_operation
@@ -51,10 +52,12 @@ class _Launch:
         self, operation: Operation, *, engines: Engines, streams: StreamSink, secrets: Mapping[str, str] | None
     ) -> None:
         self.operation = operation
-        self.engines = engines
         self.streams = streams
         self.secrets = secrets
         self.progress = Progress(operation)
+        self.patience = Patience(self.progress, in_place=engines.in_place)
+        self.engines = self.patience.engines(engines)
+        self.bare = engines  # their calls are waited for
         self.token = operation.id.hex  # names the staging and the containers of this operation
 
     def run(self) -> None:
@@ -74,7 +77,7 @@ class _Launch:
         self, agent: Agent, owner: User, wanted: tuple[MountRequest, ...], identity: HostIdentity
     ) -> ContainerInfo:
         if self.operation.attempt > 1:
-            self._remove_everything()
+            self.patience.tidy(self._removal())
         with self.progress.step("mounts"):
             staging = self._stage(agent, owner, wanted, identity)
         with self.progress.step("image"):
@@ -125,6 +128,13 @@ class _Launch:
                     reason=f"asked for by its owner at launch, opened as {identity.account} ({identity.uid})",
                 )
                 for position, one in enumerate(staging.mounts)
+            )
+            audit.record(
+                "mounts.grant",
+                actor=owner,
+                agent=agent,
+                operation=self.operation,
+                summary=", ".join(f"{one.real_path} → {one.destination} ({one.mode})" for one in staging.mounts),
             )
         return staging
 
@@ -199,15 +209,18 @@ class _Launch:
     def give_up(self, error: Exception) -> None:
         """Take everything away, then write the end down."""
         self._fence()
-        left = self._remove_everything()
-        cancelled = is_cancel(error)
+        agent = self._own_agent()
+        remove = self._removal()
+        left = self.patience.tidy(remove)
+        cancelled = is_cancel(error) or self.progress.cancelled()
         text = "The launch was cancelled." if cancelled else explain(error)
-        if (agent := self._own_agent()) is not None:
+        if agent is not None:
             self.streams.drop(agent.key, text)
         if left:
             text += " Not everything could be removed yet (" + " ".join(left) + "); it is tried again each minute."
         with transaction.atomic(durable=True):
             self._end(text, remedy="" if cancelled else remedy_of(error), cancelled=cancelled)
+        self.patience.tidy_after(remove)
 
     def _end(self, text: str, *, remedy: str, cancelled: bool) -> None:
         operation = self.operation
@@ -230,12 +243,13 @@ class _Launch:
             return None
         return agent if agent.state == AgentStatus.STARTING else None
 
-    def _remove_everything(self) -> list[str]:
-        """What this very operation made."""
+    def _removal(self) -> Callable[[], list[str]]:
+        """Removes what this very operation made; looks at no row any more, so that it can be called at any time."""
         agent = self._own_agent()
         if agent is None:
-            return []
-        return cleanup.remove_objects(self.engines, key=agent.key, launches=[self.token])
+            return list
+        key, engines, launch = agent.key, self.bare, self.token
+        return lambda: cleanup.remove_objects(engines, key=key, launches=[launch])
 
     def _fence(self) -> None:
         with contextlib.suppress(Cancelled):  # asked to stop, but still ours

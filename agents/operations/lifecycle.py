@@ -14,6 +14,7 @@ from agents.models import (
     Operation,
     OperationKind,
     OperationState,
+    OperationStep,
     User,
 )
 from agents.operations import audit, gateway, selectors
@@ -22,6 +23,15 @@ from agents.operations.launch import add_steps
 from agents.operations.permissions import Action
 from agents.operations.transitions import move_agent, move_operation
 
+CANCELLABLE = frozenset(
+    {
+        OperationKind.LAUNCH,
+        OperationKind.SNAPSHOT,
+        OperationKind.RESTORE,
+        OperationKind.COPY_IMAGE,
+        OperationKind.EXILE,
+    }
+)
 EJECT_STEPS = ("stop", "remove")
 
 
@@ -56,31 +66,39 @@ def queue_eject(agent: Agent, *, requested_by: User | None) -> Operation:
 
 
 def request_cancel(user: User, operation_id: uuid.UUID | str) -> Operation:
-    """Stop a launch: at once when it is queued, else at its next step; returns it.
+    """Stop an operation: at once when it is queued, else within seconds, whatever it waits for; returns it.
 
-    Raises NotFound, Conflict when it is over or cannot be stopped (an eject goes on to its end).
+    Raises NotFound, Conflict when it is over or cannot be stopped (an eject and a purge go on to their end; of an
+    exile only the rest is left alone).
     """
     operation = selectors.get_operation(user, operation_id, action=Action.CANCEL_OPERATION)
-    if operation.kind != OperationKind.LAUNCH:
-        raise Conflict("Only a launch can be cancelled.")
+    if operation.kind not in CANCELLABLE:
+        audit.record_refusal(
+            Action.CANCEL_OPERATION, actor=user, agent=operation.agent, operation=operation, summary=operation.kind
+        )
+        raise Conflict(
+            f"This cannot be cancelled: {operation.kind} goes on to its end.", remedy="Wait; it does not take long."
+        )
     with transaction.atomic(durable=True):
-        _cancel(operation, user)
+        cancel_operation(operation, user)
     with contextlib.suppress(Unavailable):
         gateway.wake(operation.id)
     operation.refresh_from_db()
     return operation
 
 
-def _cancel(operation: Operation, user: User) -> None:
-    reason = f"cancelled by {user.get_username()}"
+def cancel_operation(operation: Operation, actor: User | str | None) -> None:
+    """End a queued operation, ask the worker of a running one; inside the caller's transaction. Raises Conflict."""
+    reason = f"cancelled by {audit.actor_name(actor)}"
     still_queued = {"state": OperationState.QUEUED}
-    if move_operation(operation, OperationState.CANCELLED, actor=user, only_if=still_queued, cancel_requested=True):
-        if operation.agent is not None:
-            move_agent(operation.agent, AgentStatus.ENDED, actor=user, operation=operation, reason=reason)
+    if move_operation(operation, OperationState.CANCELLED, actor=actor, only_if=still_queued, cancel_requested=True):
+        operation.steps.filter(state=OperationStep.State.WAITING).update(state=OperationStep.State.SKIPPED)
+        if operation.kind == OperationKind.LAUNCH and operation.agent is not None:
+            move_agent(operation.agent, AgentStatus.ENDED, actor=actor, operation=operation, reason=reason)
         return
     if not Operation.objects.filter(pk=operation.pk, state=OperationState.RUNNING).update(cancel_requested=True):
         raise Conflict("It is over already.")
-    audit.record(Action.CANCEL_OPERATION, actor=user, agent=operation.agent, operation=operation, summary=reason)
+    audit.record(Action.CANCEL_OPERATION, actor=actor, agent=operation.agent, operation=operation, summary=reason)
 
 
 def _open(agent: Agent, kind: str) -> Operation | None:

@@ -24,6 +24,10 @@ class Action(enum.StrEnum):
     EJECT_AGENT = "agent.eject"
     VIEW_OPERATION = "operation.view"
     CANCEL_OPERATION = "operation.cancel"
+    RETRY_OPERATION = "operation.retry"
+    EXILE_OWN = "exile.own"
+    EXILE_PERSON = "exile.person"
+    EXILE_EVERYONE = "exile.everyone"
     CHANGE_OWN_PASSWORD = "password.change"  # noqa: S105 - the name of an action
 
 
@@ -31,6 +35,7 @@ class Role(enum.StrEnum):
     LOGGED_IN = "logged in"  # an active account, even one that has to change its password first
     PERSON = "person"  # an active account that may work
     OWNER = "owner"  # a person, of a thing of their own
+    ADMINISTRATOR = "administrator"  # a person who is a superuser
 
 
 POLICY: Final[Mapping[Action, frozenset[Role]]] = {
@@ -41,12 +46,16 @@ POLICY: Final[Mapping[Action, frozenset[Role]]] = {
     Action.EJECT_AGENT: frozenset({Role.OWNER}),
     Action.VIEW_OPERATION: frozenset({Role.OWNER}),
     Action.CANCEL_OPERATION: frozenset({Role.OWNER}),
+    Action.RETRY_OPERATION: frozenset({Role.OWNER}),
+    Action.EXILE_OWN: frozenset({Role.PERSON}),
+    Action.EXILE_PERSON: frozenset({Role.ADMINISTRATOR}),
+    Action.EXILE_EVERYONE: frozenset({Role.ADMINISTRATOR}),
     Action.CHANGE_OWN_PASSWORD: frozenset({Role.LOGGED_IN}),
 }
 
 
 def roles_of(person: Person, thing: Thing | None = None) -> frozenset[Role]:
-    """Administrators get no role of their own here: they read the admin pages, not other people's terminals."""
+    """An administrator is no owner of what is others': may stop and purge it, but opens no terminal of theirs."""
     if not person.is_authenticated or not person.is_active:
         return frozenset()
     if person.must_change_password:
@@ -54,6 +63,8 @@ def roles_of(person: Person, thing: Thing | None = None) -> frozenset[Role]:
     roles = {Role.LOGGED_IN, Role.PERSON}
     if thing is not None and owner_id(thing) == person.pk:
         roles.add(Role.OWNER)
+    if person.is_superuser:
+        roles.add(Role.ADMINISTRATOR)
     return frozenset(roles)
 
 
@@ -83,4 +94,6 @@ def check(person: Person, action: Action, thing: Thing | None = None) -> None:
         raise Refused("You are not logged in.", remedy="Log in.")
     if not person.is_active:
         raise Refused("Your account is switched off.", remedy="Ask the administrator.")
+    if not person.must_change_password:
+        raise Refused("Only an administrator may do this.", remedy="Ask the administrator.")
     raise Refused("Your password has to be changed first.", remedy="Change it on the page “Password”.")

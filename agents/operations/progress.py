@@ -14,11 +14,12 @@ from agents.engine.errors import EngineError
 from agents.models import Operation, OperationLog, OperationState, OperationStep
 from agents.operations import leases
 from agents.operations.errors import Cancelled, OperationError
+from agents.operations.selectors import MOST_PIECES
 from agents.operations.text import shortened, visible
 
 PIECE = 4096  # characters of one row of output
-MOST_PIECES = 64  # rows kept for one operation
-FLUSH_AFTER = 0.5  # seconds
+FLUSH_AFTER = 0.3  # seconds: with the page's own pause, output is seen within one
+CANCELLED = "It was cancelled."
 LOOK_AFTER = 0.5  # seconds between two looks for a cancel request
 
 
@@ -55,6 +56,7 @@ class Progress:
 
     def check(self) -> None:
         """Raises LeaseLost, or Cancelled when somebody asked for it."""
+        leases.pulse(self.operation.lease_owner)
         row = Operation.objects.filter(
             pk=self.operation.pk, state=OperationState.RUNNING, lease_owner=self.operation.lease_owner
         )
@@ -62,7 +64,7 @@ class Progress:
         if stop is None:
             raise leases.LeaseLost
         if stop:
-            raise Cancelled("The launch was cancelled.")
+            raise Cancelled(CANCELLED)
 
     def cancelled(self) -> bool:
         """For long calls to ask often: looks at the row at most twice a second. True as well when the lease is lost."""
@@ -80,6 +82,11 @@ class Progress:
         self._lines.append(text)
         self._size += len(text) + 1
         if self._size >= PIECE or time.monotonic() - self._flushed > FLUSH_AFTER:
+            self.flush()
+
+    def tick(self) -> None:
+        """For who waits: write what was logged a moment ago, though nothing follows it."""
+        if time.monotonic() - self._flushed > FLUSH_AFTER:
             self.flush()
 
     def flush(self) -> None:

@@ -14,6 +14,7 @@ from agents.operations import permissions
 from agents.operations.errors import NotFound
 from agents.operations.permissions import Action, Person
 
+MOST_PIECES = 64  # of output, kept for one operation
 KEY = r"^[0-9a-f]{32}$"
 
 
@@ -70,10 +71,14 @@ def get_operation(
     return operation
 
 
-def operation_log(operation: Operation, *, most: int = 200) -> list[str]:
-    """The last `most` pieces of output, in order."""
-    newest = OperationLog.objects.filter(operation=operation).order_by("-pk")[:most]
-    return [piece.text for piece in reversed(newest)]
+def operation_log(operation: Operation, *, since: int = 0, most: int = 200) -> list[OperationLog]:
+    """The last `most` pieces of output after the piece `since`, in order."""
+    return list(reversed(OperationLog.objects.filter(operation=operation, pk__gt=since).order_by("-pk")[:most]))
+
+
+def log_was_cut(operation: Operation, pieces: list[OperationLog]) -> bool:
+    """Whether earlier output is not among `pieces`, or is gone: as many are kept as one operation may have."""
+    return len(pieces) >= MOST_PIECES
 
 
 def classes_for(person: Person) -> QuerySet[AgentClass]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 from django.db import connections
 
 from agents.engine.errors import EngineError
-from agents.operations import accounts
+from agents.operations import accounts, retention
 from agents.operations.engines import Engines
 from agents.operations.reconcile import reconcile
 from agents.operations.streams import StreamSink
@@ -28,6 +29,7 @@ class Watcher:
         self._engines = engines
         self._streams = streams
         self._after = after  # called after each pass: it may have queued work
+        self._forget_at = 0.0
         self._stop = threading.Event()
         self._due = threading.Event()
         self._threads = [
@@ -74,11 +76,18 @@ class Watcher:
         finally:
             connections.close_all()
 
+    def _forget_old(self) -> None:
+        if time.monotonic() > self._forget_at:
+            while max(retention.forget_old()) == retention.MOST:
+                pass
+            self._forget_at = time.monotonic() + retention.EVERY
+
     def _pass(self) -> bool:
         try:
             reconcile(self._engines, streams=self._streams)
             accounts.mirror_links(self._engines.broker.links())
             self._after()
+            self._forget_old()
         except EngineError as error:
             logger.warning("not reconciled: %s", error.message)
             return False

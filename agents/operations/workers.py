@@ -11,7 +11,9 @@ from django.db import connections
 from agents.models import Operation, OperationKind
 from agents.operations import leases
 from agents.operations.ejecting import run_eject
+from agents.operations.endings import refuse_unknown
 from agents.operations.engines import Engines
+from agents.operations.exiling import run_exile
 from agents.operations.launching import run_launch
 from agents.operations.secret_store import SecretStore
 from agents.operations.streams import StreamSink
@@ -19,6 +21,7 @@ from agents.operations.streams import StreamSink
 logger = logging.getLogger(__name__)
 
 THREADS = 8  # most of their time they wait for engine and broker
+URGENT = 2  # further ones, that take ejects and exiles only: launches must not keep agents from being ended
 LOOK_EVERY = 2.0  # seconds, when nobody wakes us
 BEAT_EVERY = 10.0
 
@@ -36,11 +39,13 @@ class Workers:
         self._stop = threading.Event()
         self._work = threading.Condition()
         self._woken = 0
-        self._held: set[str] = set()
-        self._threads = [
-            threading.Thread(target=self._loop, name=f"worker-{number}", daemon=True) for number in range(threads)
-        ]
+        self._replaced: set[str] = set()  # tokens of workers that got stuck
+        self._threads = [self._thread(f"worker-{number}") for number in range(threads)]
+        self._threads += [self._thread(f"urgent-{number}", urgent=True) for number in range(URGENT if threads else 0)]
         self._beating = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def _thread(self, name: str, *, urgent: bool = False) -> threading.Thread:
+        return threading.Thread(target=self._loop, kwargs={"urgent": urgent}, name=name, daemon=True)
 
     def start(self) -> None:
         for thread in (*self._threads, self._beating):
@@ -59,13 +64,13 @@ class Workers:
             self._woken += 1
             self._work.notify_all()
 
-    def work_once(self) -> bool:
+    def work_once(self, *, urgent: bool = False) -> bool:
         """Take one operation and work on it to its end; False when there was none."""
-        operation = leases.take(self._process)
+        operation = leases.take(self._process, urgent=urgent)
         if operation is None:
             return False
         token = operation.lease_owner  # the end of the work clears it
-        self._held.add(token)
+        leases.hold(token)
         try:
             self._run(operation)
         except leases.LeaseLost:
@@ -73,7 +78,7 @@ class Workers:
         except Exception:  # the lease runs out, and another attempt follows
             logger.exception("operation %s: given back", operation.id.hex)
         finally:
-            self._held.discard(token)
+            leases.drop(token)
         return True
 
     def _run(self, operation: Operation) -> None:
@@ -84,13 +89,17 @@ class Workers:
             self._secrets.drop(operation.id)
         elif operation.kind == OperationKind.EJECT:
             run_eject(operation, engines=self._engines, streams=self._streams)
+        elif operation.kind == OperationKind.EXILE:
+            run_exile(operation, engines=self._engines, streams=self._streams)
+        else:
+            refuse_unknown(operation)
         logger.info("operation %s: %s", operation.id.hex, operation.state)
 
-    def _loop(self) -> None:
+    def _loop(self, *, urgent: bool) -> None:
         try:
             while not self._stop.is_set():
                 seen = self._woken
-                if self._worked():
+                if self._worked(urgent=urgent):
                     continue
                 with self._work:
                     if self._woken == seen and not self._stop.is_set():
@@ -98,19 +107,30 @@ class Workers:
         finally:
             connections.close_all()
 
-    def _worked(self) -> bool:
+    def _worked(self, *, urgent: bool) -> bool:
         try:
-            return self.work_once()
+            return self.work_once(urgent=urgent)
         except Exception:
             logger.exception("taking an operation")
             connections.close_all()
             return False
 
+    def beat_once(self) -> None:
+        """Keep the leases of workers that give signs of life; for each that is stuck, another thread goes on."""
+        alive, stuck = leases.living()
+        leases.beat(alive)
+        for token in stuck:
+            if token in self._replaced or len(self._replaced) >= THREADS:
+                continue
+            logger.error("lease %s: its worker is stuck, and loses it", token)
+            self._replaced.add(token)
+            self._thread(f"worker-for-stuck-{len(self._replaced)}").start()
+
     def _beat(self) -> None:
         try:
             while not self._stop.wait(timeout=BEAT_EVERY):
                 try:
-                    leases.beat(list(self._held))
+                    self.beat_once()
                 except Exception:
                     logger.exception("keeping the leases")
                     connections.close_all()

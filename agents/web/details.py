@@ -27,6 +27,7 @@ WORDS: Final[Mapping[str, str]] = {
     "operation.cancel": "cancel asked for",
     "operation.eject.succeeded": "eject done",
     "operation.eject.failed": "eject failed",
+    "mounts.grant": "folders granted",
     "terminal.attach": "terminal opened",
     "agent.view": "looking at the page",
 }

@@ -8,15 +8,16 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from agents.models import Agent, Operation, OperationKind, OperationState, OperationStep
-from agents.operations import selectors
+from agents.operations import lifecycle, retrying
+from agents.operations.errors import Refused
+from agents.operations.exile import Scope, asked_for
 from agents.web.names import short_name
-
-MOST_LINES = 400
 
 VERBS: Final[Mapping[str, str]] = {
     OperationKind.LAUNCH: "Launch",
     OperationKind.EJECT: "Eject",
     OperationKind.RECONCILE: "Reconcile",
+    OperationKind.EXILE: "Eject all",
 }
 STEP_TITLES: Final[Mapping[str, str]] = {
     "identity": "Look up the Unix account",
@@ -53,11 +54,11 @@ class ShownStep:
     finished_at: datetime.datetime | None
 
 
-def shown_step(step: OperationStep) -> ShownStep:
+def shown_step(step: OperationStep, *, agents: bool = False) -> ShownStep:
     form, word = _FORMS.get(step.state, ("todo", step.state))
     return ShownStep(
         name=step.name,
-        title=step_title(step.name),
+        title=step.name if agents else step_title(step.name),  # an exile's steps are agents
         form=form,
         word=word,
         message=step.message,
@@ -69,28 +70,37 @@ def shown_step(step: OperationStep) -> ShownStep:
 class ShownOperation:
     """An operation with words. What is not defined here is the row's own: `pk`, `state`, `created_at` …"""
 
-    def __init__(self, row: Operation, *, with_log: bool = False) -> None:
+    def __init__(self, row: Operation) -> None:
         self.row = row
-        self.steps_shown = [shown_step(step) for step in row.steps.all()]
-        self.log_lines: list[str] = []
-        self.log_cut = False
-        if with_log:
-            self._read_log()
+        self.steps_shown = [shown_step(step, agents=row.kind == OperationKind.EXILE) for step in row.steps.all()]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.row, name)
-
-    def _read_log(self) -> None:
-        lines = [line for piece in selectors.operation_log(self.row) for line in piece.rstrip("\n").split("\n")]
-        self.log_cut = len(lines) > MOST_LINES
-        self.log_lines = lines[-MOST_LINES:]
 
     @property
     def is_launch(self) -> bool:
         return self.row.kind == OperationKind.LAUNCH
 
     @property
+    def can_cancel(self) -> bool:
+        return self.row.is_open and self.row.kind in lifecycle.CANCELLABLE
+
+    @property
+    def cancel_words(self) -> str:
+        return "Leave the rest alone" if self.row.kind == OperationKind.EXILE else "Cancel"
+
+    @property
+    def can_retry(self) -> bool:
+        return retrying.can_retry(self.row)
+
+    @property
+    def needs_form(self) -> bool:
+        return retrying.needs_form(self.row)
+
+    @property
     def title(self) -> str:
+        if self.row.kind == OperationKind.EXILE:
+            return _exile_title(self.row)
         verb = VERBS.get(self.row.kind, self.row.kind)
         return f"{verb} {short_name(self.row.agent)}" if self.row.agent else verb
 
@@ -114,6 +124,8 @@ class ShownOperation:
         now = [(n, step) for n, step in enumerate(self.steps_shown, start=1) if step.form == "now"]
         if not now:
             return f"{self.steps_done} of {self.steps_total} steps done"
+        if self.row.kind == OperationKind.EXILE:
+            return f"{self.steps_done} of {self.steps_total} agents have ended"
         number, step = now[0]
         return f"step {number} of {self.steps_total}, {step.title[:1].lower()}{step.title[1:]}"
 
@@ -133,7 +145,7 @@ class ShownOperation:
     @property
     def failed_title(self) -> str:
         for number, step in enumerate(self.steps_shown, start=1):
-            if step.name == self.row.failed_step:
+            if step.name == self.row.failed_step and self.row.kind != OperationKind.EXILE:
                 return f"Failed at step {number} of {self.steps_total}: {step.title[:1].lower()}{step.title[1:]}"
         return f"{VERBS.get(self.row.kind, 'It')} failed"
 
@@ -148,9 +160,21 @@ class ShownOperation:
     def done_words(self) -> str:
         if self.row.kind == OperationKind.EJECT:
             return "Its container and its network are gone. What it wrote into mounted folders stays."
+        if self.row.kind == OperationKind.EXILE:
+            return "All have ended. What they wrote into mounted folders stays."
         if self.is_launch:
             return "It was launched, and has ended since."
         return ""
+
+
+def _exile_title(row: Operation) -> str:
+    try:
+        scope, person = asked_for(row)
+    except Refused:
+        return "Eject all"
+    if scope == Scope.EVERYONE:
+        return "Eject everybody's agents"
+    return "Eject all of mine" if scope == Scope.OWN else f"Eject all of {person}"
 
 
 def shown_operations(rows: Iterable[Operation]) -> list[ShownOperation]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path, re_path
 
-from agents.web.views import account, agents, dashboard, launch, operations
+from agents.web.views import account, agents, dashboard, exile, launch, operations
 
 KEY = r"(?P<key>[0-9a-f]{32})"
 
@@ -21,4 +21,9 @@ urlpatterns = [
     path("operations", operations.operations, name="operations"),
     path("operations/<uuid:operation_id>", operations.operation, name="operation"),
     path("operations/<uuid:operation_id>/cancel", operations.cancel, name="operation-cancel"),
+    path("operations/<uuid:operation_id>/retry", operations.retry, name="operation-retry"),
+    path("operations/<uuid:operation_id>/log", operations.log, name="operation-log"),
+    path("exile", exile.own, name="exile"),
+    path("exile/everyone", exile.everyone, name="exile-everyone"),
+    path("exile/of/<str:name>", exile.person, name="exile-person"),
 ]

@@ -6,8 +6,8 @@ import { initAges } from "./ages.js";
 import { initDialogs } from "./dialogs.js";
 import { initForms } from "./forms.js";
 import { initLive } from "./live.js";
-import { initLogs } from "./logs.js";
 import { initMounts } from "./mounts.js";
+import { initOpLogs } from "./oplog.js";
 import { initRows } from "./rows.js";
 import { initShortcuts } from "./shortcuts.js";
 import { initThemeButton } from "./theme-button.js";
@@ -27,7 +27,7 @@ htmx.defineExtension("morph", {
   },
 });
 
-const PARTS = [initAges, initDialogs, initForms, initLogs, initMounts, initRows, initThemeButton, initToasts];
+const PARTS = [initAges, initDialogs, initForms, initMounts, initOpLogs, initRows, initThemeButton, initToasts];
 
 function init(root) {
   for (const part of PARTS) part(root);

@@ -20,6 +20,7 @@ export function initLive(htmx) {
     if (document.visibilityState !== "visible") return;
     const now = Date.now();
     document.querySelectorAll("[data-live]").forEach((part) => {
+      if (part.querySelector("[data-over]")) return; // what it shows has come to its end
       if (due(part, now)) htmx.trigger(part, "live");
     });
   };

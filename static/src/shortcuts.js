@@ -1,7 +1,7 @@
 // Single keys outside of fields: data-key="l" on a link or button, J and K in lists, ? for all keys.
 import { current, move } from "./rows.js";
 
-const TYPING = "input, textarea, select, [contenteditable], .xterm, dialog[open]";
+const TYPING = "input:not([type=checkbox]), textarea, select, [contenteditable], .xterm, dialog[open]";
 
 function press(element) {
   if (!element || element.disabled) return false;

@@ -94,7 +94,7 @@ def prepared_broker() -> FakeBroker:
 def world() -> Iterator[World]:
     engine, broker = Broken(prepared_engine()), Broken(prepared_broker())
     images = Broken(Images(engine.target))
-    engines = Engines(engine=engine, broker=broker, image_for=images.image_for)  # type: ignore[arg-type]
+    engines = Engines(engine=engine, broker=broker, image_for=images.image_for, in_place=True)  # type: ignore[arg-type]
     streams, secrets = RecordedStreams(), SecretStore()
     workers = Workers(engines, streams=streams, secrets=secrets, process=leases.process_name(), threads=0)
     yield World(

@@ -151,7 +151,7 @@ def test_a_container_that_ends_by_itself_fails_the_launch(world: World, alice: U
     assert (done.state, done.failed_step) == ("failed", "container" if when == "start" else "ready")
     assert "exit code 127" in done.error
     assert world.objects() == NOTHING
-    assert BANNER.decode().strip() in "".join(selectors.operation_log(done))
+    assert BANNER.decode().strip() in "".join(piece.text for piece in selectors.operation_log(done))
 
 
 def test_what_cannot_be_removed_at_once_is_said(world: World, alice: User) -> None:

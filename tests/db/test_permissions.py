@@ -14,6 +14,7 @@ from agents.operations.errors import Conflict, NotFound, Refused
 from agents.operations.launch import request_launch
 from agents.operations.lifecycle import request_cancel, request_eject
 from agents.operations.permissions import POLICY, Action, Role
+from agents.operations.retrying import request_retry
 from agents.operations.terminals import get_terminal, record_attach
 from tests import factories
 
@@ -27,7 +28,16 @@ BY_OBJECT: dict[Action, Callable[[Any, Agent, Operation], object]] = {
     Action.EJECT_AGENT: lambda who, agent, operation: request_eject(who, agent.key),
     Action.VIEW_OPERATION: lambda who, agent, operation: selectors.get_operation(who, operation.id),
     Action.CANCEL_OPERATION: lambda who, agent, operation: request_cancel(who, operation.id),
+    Action.RETRY_OPERATION: lambda who, agent, operation: request_retry(who, failed_beside(operation).id),
 }
+
+
+def failed_beside(operation: Operation) -> Operation:
+    """An eject of the same person's, that failed; of an operation that does not exist: itself."""
+    if operation.requested_by is None:
+        return operation
+    agent = factories.agent(operation.requested_by, state="ejecting")
+    return Operation.objects.create(kind="eject", agent=agent, requested_by=operation.requested_by, state="failed")
 
 
 @pytest.fixture

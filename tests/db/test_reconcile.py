@@ -240,7 +240,11 @@ def test_eject_all_names_what_is_left(world: World, alice: User) -> None:
     agent = launched(world, alice)
     world.engine.errors["stop"] = EngineUnreachable("The engine is away.")
     assert eject_all(world.engines, streams=world.streams) == [f"{agent.name}: The engine is away."]
-    assert Agent.objects.get().state == "running"
+    assert Agent.objects.get().state == "ejecting", "the next runner tries again"
+    world.engine.errors.clear()
+    reconcile(world.engines, streams=world.streams)
+    assert world.work().state == "succeeded"
+    assert world.objects() == NOTHING
 
 
 def test_a_foreign_container_of_the_same_agent_is_removed_with_it(world: World, alice: User) -> None:

@@ -277,4 +277,4 @@ def test_eject_all_lets_a_launch_under_way_tidy_up(world: World) -> None:
     assert eject_all(world.engines, streams=world.streams) == []
     thread.join(timeout=20)
     assert world.objects() == NOTHING
-    assert (Operation.objects.get().state, Agent.objects.get().state) == ("cancelled", "ended")
+    assert (Operation.objects.get(kind="launch").state, Agent.objects.get().state) == ("cancelled", "ended")

@@ -16,6 +16,7 @@ from agents.web.auth import signed_in
 from agents.web.details import asked_mounts, events_of, isolation_words
 from agents.web.http import Request, is_part
 from agents.web.names import runtime_title
+from agents.web.oplog import log_context
 from agents.web.shown import ShownOperation, latest_operation
 
 PARTS = {"head": "agents/partials/_agent_head.html", "now": "agents/partials/_agent_now.html"}
@@ -29,7 +30,10 @@ def agent(request: Request, key: str) -> HttpResponse:
     found = selectors.get_agent(request.user, key)
     if is_part(request):
         return _part(request, found)
-    return render(request, "agents/agent.html", _context(found) | _details(request, found))
+    context = _context(found) | _details(request, found)
+    if found.state == AgentStatus.STARTING and context["launched_by"]:
+        context |= log_context(context["launched_by"])
+    return render(request, "agents/agent.html", context)
 
 
 def _part(request: Request, found: Agent) -> HttpResponse:
@@ -43,6 +47,8 @@ def _part(request: Request, found: Agent) -> HttpResponse:
 
 def _context(found: Agent) -> dict[str, Any]:
     latest = latest_operation(found)
+    if latest and found.state == AgentStatus.EJECTING and latest.kind == OperationKind.LAUNCH:
+        latest = None  # an exile ejects it: its steps are those of all its agents
     return {
         "here": "agents",
         "agent": found,

@@ -19,11 +19,22 @@ OWN = [  # of one agent or operation
     ("get", "/agents/{key}/eject"),
     ("post", "/agents/{key}/eject"),
     ("get", "/operations/{operation}"),
+    ("get", "/operations/{operation}/log"),
     ("post", "/operations/{operation}/cancel"),
     ("get", "/launch?from={operation}"),
 ]
-EVERYBODY = [("get", "/"), ("get", "/launch"), ("get", "/operations"), ("get", "/account"), ("get", "/password")]
+EVERYBODY = [
+    ("get", "/"),
+    ("get", "/exile"),
+    ("get", "/launch"),
+    ("get", "/operations"),
+    ("get", "/account"),
+    ("get", "/password"),
+]
 POSTED = [("post", "/launch"), ("post", "/launch/preview"), ("post", "/password")]
+
+OVER = [("post", "/operations/{operation}/retry")]  # of one operation that failed
+ADMINISTRATORS = [("get", "/exile/everyone"), ("get", "/exile/of/{name}")]
 
 
 @pytest.fixture
@@ -34,7 +45,7 @@ def launched(alice: User) -> Operation:
 
 def filled(path: str, operation: Operation) -> str:
     assert operation.agent is not None
-    return path.format(key=operation.agent.key, operation=operation.pk)
+    return path.format(key=operation.agent.key, operation=operation.pk, name="alice")
 
 
 @pytest.mark.parametrize(("method", "path"), OWN)
@@ -59,6 +70,37 @@ def test_anybody_else_gets_404_and_changes_nothing(
     assert AuditEvent.objects.filter(actor=person.username, outcome="refused").exists()
 
 
+@pytest.mark.parametrize(("method", "path"), OVER)
+@pytest.mark.parametrize("who", ["bob", "carol", "admin", "stranger"])
+def test_what_failed_is_tried_again_by_its_owner_only(
+    at_page: AtPage, request: pytest.FixtureRequest, launched: Operation, method: str, path: str, who: str
+) -> None:
+    Operation.objects.update(state="failed")
+    Agent.objects.update(state="failed")
+    client = at_page(request.getfixturevalue(who))
+    assert getattr(client, method)(filled(path, launched)).status_code == 404
+    missing = getattr(client, method)(path.format(operation="00000000-0000-4000-8000-000000000000"))
+    assert missing.status_code == 404
+    assert Operation.objects.count() == 1
+    assert getattr(at_page(launched.requested_by), method)(filled(path, launched)).status_code == 302
+    assert Operation.objects.count() == 2
+
+
+@pytest.mark.parametrize(("method", "path"), ADMINISTRATORS)
+def test_administrators_have_pages_of_their_own(
+    at_page: AtPage, request: pytest.FixtureRequest, launched: Operation, admin: User, method: str, path: str
+) -> None:
+    for who in ("alice", "bob", "carol", "stranger"):
+        for verb in (method, "post"):
+            answer = getattr(at_page(request.getfixturevalue(who)), verb)(filled(path, launched), {"confirm": "alice"})
+            assert answer.status_code == 403
+    assert not Operation.objects.filter(kind="exile").exists()
+    answer = getattr(at_page(admin), method)(filled(path, launched))
+    assert answer.status_code == 200
+    assert launched.agent is not None
+    assert launched.agent.name in answer.content.decode()
+
+
 @pytest.mark.parametrize(("method", "path"), OWN)
 def test_another_s_and_a_missing_one_look_the_same(
     at_page: AtPage, bob: User, launched: Operation, method: str, path: str
@@ -70,7 +112,7 @@ def test_another_s_and_a_missing_one_look_the_same(
     assert missing.content == others.content
 
 
-@pytest.mark.parametrize(("method", "path"), [*OWN, *EVERYBODY, *POSTED, ("get", "/admin/")])
+@pytest.mark.parametrize(("method", "path"), [*OWN, *OVER, *ADMINISTRATORS, *EVERYBODY, *POSTED, ("get", "/admin/")])
 def test_nobody_is_sent_to_the_login(at_page: AtPage, launched: Operation, method: str, path: str) -> None:
     answer = getattr(at_page(None), method)(filled(path, launched))
     assert answer.status_code == 302
@@ -88,7 +130,7 @@ def test_everybody_has_the_common_pages(
     assert "HX-Request" in answer["Vary"]
 
 
-@pytest.mark.parametrize(("method", "path"), [*OWN, *EVERYBODY, *POSTED, ("get", "/admin/")])
+@pytest.mark.parametrize(("method", "path"), [*OWN, *OVER, *ADMINISTRATORS, *EVERYBODY, *POSTED, ("get", "/admin/")])
 def test_with_a_one_time_password_only_the_password_page_opens(
     at_page: AtPage, alice: User, launched: Operation, method: str, path: str
 ) -> None:
@@ -114,7 +156,11 @@ def test_a_part_sends_the_whole_page_to_the_login(at_page: AtPage, launched: Ope
 
 
 @pytest.mark.parametrize(
-    "path", ["/agents/{key}/eject", "/operations/{operation}/cancel", "/launch", "/logout", "/login"]
+    "path",
+    [
+        *["/agents/{key}/eject", "/operations/{operation}/cancel", "/operations/{operation}/retry"],
+        *["/exile", "/launch", "/logout", "/login"],
+    ],
 )
 def test_a_post_without_the_form_s_token_does_nothing(
     at_page: Callable[..., Client], alice: User, launched: Operation, path: str
@@ -126,19 +172,25 @@ def test_a_post_without_the_form_s_token_does_nothing(
     assert launched.state == "queued"
 
 
-@pytest.mark.parametrize("path", ["/operations/{operation}/cancel", "/logout", "/launch/preview"])
+@pytest.mark.parametrize(
+    "path", ["/operations/{operation}/cancel", "/operations/{operation}/retry", "/logout", "/launch/preview"]
+)
 def test_what_changes_something_is_no_get(at_page: AtPage, alice: User, launched: Operation, path: str) -> None:
     assert at_page(alice).get(filled(path, launched)).status_code == 405
 
 
 def test_every_address_is_in_a_table_above() -> None:
-    tested = {path.split("?")[0].strip("/") for _, path in [*OWN, *EVERYBODY, *POSTED]} | {"login", "logout"}
+    tested = {path.split("?")[0].strip("/") for _, path in [*OWN, *OVER, *ADMINISTRATORS, *EVERYBODY, *POSTED]} | {
+        "login",
+        "logout",
+    }
     known = {
         str(pattern.pattern)
         .replace("^", "")
         .replace(r"\Z", "")
         .replace(r"(?P<key>[0-9a-f]{32})", "{key}")
         .replace("<uuid:operation_id>", "{operation}")
+        .replace("<str:name>", "{name}")
         for resolver in get_resolver().url_patterns
         if hasattr(resolver, "url_patterns") and str(resolver.pattern) == ""
         for pattern in resolver.url_patterns

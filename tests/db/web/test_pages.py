@@ -155,7 +155,9 @@ def test_who_watches_a_launch_is_led_to_the_terminal(at_page: AtPage, alice: Use
 
 def test_an_operation_that_is_over_ends_the_asking(at_page: AtPage, alice: User) -> None:
     operation = failed(alice)
-    assert at_page(alice).get(f"/operations/{operation.pk}", headers=PART)["HX-Refresh"] == "true"
+    assert "data-over" in at_page(alice).get(f"/operations/{operation.pk}", headers=PART).content.decode()
+    under_way = factories.launch(alice)
+    assert "data-over" not in at_page(alice).get(f"/operations/{under_way.pk}", headers=PART).content.decode()
 
 
 def test_what_the_service_did_by_itself_does_not_hide_why_a_launch_failed(at_page: AtPage, alice: User) -> None:
