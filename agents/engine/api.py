@@ -17,6 +17,7 @@ from agents.engine.types import (
     LaunchSpec,
     MountProblem,
     MountRequest,
+    Packed,
     Staging,
 )
 
@@ -133,6 +134,18 @@ class Broker(Protocol):
 
     def staged(self) -> list[str]:
         """Launches that still have something staged."""
+
+    def archive(self, web_user: str, state: str, *, with_logins: bool, stream: int) -> Packed:
+        """Write the state `state` (32 hex digits) of the owner as a tar into the pipe `stream`, as the owner.
+
+        Blocks until all is read at the other end, for minutes. The caller closes `stream`. Raises BrokerRefused.
+        """
+
+    def restore(self, web_user: str, state: str, *, with_logins: bool, stream: int) -> None:
+        """Read a tar from the pipe `stream` and put it in the place of the state `state`: whole, or not at all.
+
+        Without `with_logins` no login is taken from it. Blocks for minutes. Raises BrokerRefused.
+        """
 
     def network_ready(self) -> None:
         """Check the firewall now, re-apply what is missing. Raises BrokerRefused `firewall` if that fails."""
