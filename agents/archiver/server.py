@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from agents.archiver import stream
 from agents.archiver.store import KEY, Store
 from agents.archiver.stream import Problem
 from agents.broker import wire
@@ -132,7 +133,12 @@ class Conversation:
             said = wire.receive(self._connection, most=wire.MOST_REQUEST)
             if said.get("op") != "keep" or not isinstance(said.get("manifest"), dict):
                 raise Problem("bad-request", "It was not said what this snapshot is.")
-            return {"manifest": draft.keep(said["manifest"])}
+            return {"manifest": draft.keep(said["manifest"], wanted=self._check_client)}
+
+    def _check_client(self) -> None:
+        """Raises BrokenPipeError when nobody waits for the answer any more."""
+        if stream.hung_up(self._connection.fileno()):
+            raise BrokenPipeError("the client went away")
 
     def _give(self, asked: Message) -> Message:
         target, hangup = self._descriptors[0], self._connection.fileno()

@@ -130,8 +130,9 @@ class Draft:
             file.flush()
             os.fsync(file.fileno())
 
-    def keep(self, described: Manifest) -> Manifest:
-        """Read it back, write the manifest, give it its name. Raises Problem: then there is nothing."""
+    def keep(self, described: Manifest, *, wanted: Callable[[], None]) -> Manifest:
+        """Read it back, write the manifest, give it its name. Raises Problem, and what `wanted` raises, which is asked
+        last: then there is nothing."""
         written = self._written
         if written is None:
             raise Problem("internal", "There is nothing to keep.")
@@ -149,6 +150,7 @@ class Draft:
                 out.flush()
                 os.fsync(out.fileno())
             _sync(self._place)
+            wanted()
             os.rename(self._place, self._target)
             _sync(self._target.parent)
         return manifest

@@ -127,6 +127,13 @@ class _Counted(io.RawIOBase):
         return data
 
 
+def hung_up(client: int) -> bool:
+    """Whether the client has closed its side, or speaks out of turn."""
+    poll = select.poll()
+    poll.register(client, select.POLLIN)
+    return bool(poll.poll(0))
+
+
 def wait(fd: int, *, writing: bool, hangup: int) -> None:
     """Until the pipe `fd` is ready. Raises BrokenPipeError when the client at `hangup` goes away, or speaks."""
     poll = select.poll()

@@ -87,6 +87,12 @@ class Engine(Protocol):
         The engine keeps whole lines: an unfinished last one may be missing.
         """
 
+    def pause(self, container: str) -> None:
+        """Freeze all its processes; idempotent, nothing happens when it does not run. Raises NotFound."""
+
+    def unpause(self, container: str) -> None:
+        """Let them go on; idempotent, gone is fine. Post: it is not paused."""
+
     def stop(self, container: str, *, grace: int) -> None:
         """Hang up its terminal (SIGHUP: interactive shells ignore SIGTERM), after `grace` seconds SIGKILL; idempotent,
         gone is fine. Post: it does not run. Raises Conflict if it is not ours."""

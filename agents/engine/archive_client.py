@@ -88,7 +88,8 @@ class _Draft(Draft):
 
     def keep(self, described: Manifest) -> Manifest:
         self._connection.ask({"op": "keep", "manifest": dict(described)})
-        return self._connection.answer(SECONDS_TO_VERIFY)["manifest"]  # type: ignore[no-any-return]
+        reply = self._connection.follow(None, until="manifest", progress=self._progress, cancelled=self._cancelled)
+        return reply["manifest"]  # type: ignore[no-any-return]
 
 
 class _Work(Generic[T]):
@@ -166,7 +167,7 @@ class _Connection:
         return reply
 
     def follow(
-        self, work: _Work[Any], *, until: str, progress: Told, cancelled: Callable[[], bool]
+        self, work: _Work[Any] | None, *, until: str, progress: Told, cancelled: Callable[[], bool]
     ) -> Mapping[str, Any]:
         """Wait for the message that has `until`, telling `progress`. On any other end our side is closed first."""
         try:
@@ -182,7 +183,8 @@ class _Connection:
                     return reply
         except BaseException as error:
             self.close()
-            work.give_up(error)
+            if work is not None:
+                work.give_up(error)
             raise
 
     def _waits(self, seconds: float) -> bool:

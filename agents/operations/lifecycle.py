@@ -22,6 +22,7 @@ from agents.operations.launch import add_steps
 from agents.operations.permissions import Action
 from agents.operations.transitions import move_agent, move_operation
 
+CANCELLABLE = frozenset({OperationKind.LAUNCH, OperationKind.SNAPSHOT, OperationKind.RESTORE})
 EJECT_STEPS = ("stop", "remove")
 
 
@@ -61,8 +62,8 @@ def request_cancel(user: User, operation_id: uuid.UUID | str) -> Operation:
     Raises NotFound, Conflict when it is over or cannot be stopped (an eject goes on to its end).
     """
     operation = selectors.get_operation(user, operation_id, action=Action.CANCEL_OPERATION)
-    if operation.kind != OperationKind.LAUNCH:
-        raise Conflict("Only a launch can be cancelled.")
+    if operation.kind not in CANCELLABLE:
+        raise Conflict("Only launches, snapshots and restores can be cancelled.")
     with transaction.atomic(durable=True):
         _cancel(operation, user)
     with contextlib.suppress(Unavailable):
@@ -75,7 +76,7 @@ def _cancel(operation: Operation, user: User) -> None:
     reason = f"cancelled by {user.get_username()}"
     still_queued = {"state": OperationState.QUEUED}
     if move_operation(operation, OperationState.CANCELLED, actor=user, only_if=still_queued, cancel_requested=True):
-        if operation.agent is not None:
+        if operation.kind == OperationKind.LAUNCH and operation.agent is not None:
             move_agent(operation.agent, AgentStatus.ENDED, actor=user, operation=operation, reason=reason)
         return
     if not Operation.objects.filter(pk=operation.pk, state=OperationState.RUNNING).update(cancel_requested=True):

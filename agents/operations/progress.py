@@ -62,7 +62,7 @@ class Progress:
         if stop is None:
             raise leases.LeaseLost
         if stop:
-            raise Cancelled("The launch was cancelled.")
+            raise Cancelled("It was cancelled.")
 
     def cancelled(self) -> bool:
         """For long calls to ask often: looks at the row at most twice a second. True as well when the lease is lost."""

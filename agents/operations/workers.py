@@ -13,7 +13,9 @@ from agents.operations import leases
 from agents.operations.ejecting import run_eject
 from agents.operations.engines import Engines
 from agents.operations.launching import run_launch
+from agents.operations.restoring import run_restore
 from agents.operations.secret_store import SecretStore
+from agents.operations.snapshotting import run_snapshot
 from agents.operations.streams import StreamSink
 
 logger = logging.getLogger(__name__)
@@ -84,6 +86,10 @@ class Workers:
             self._secrets.drop(operation.id)
         elif operation.kind == OperationKind.EJECT:
             run_eject(operation, engines=self._engines, streams=self._streams)
+        elif operation.kind == OperationKind.SNAPSHOT:
+            run_snapshot(operation, engines=self._engines)
+        elif operation.kind == OperationKind.RESTORE:
+            run_restore(operation, engines=self._engines)
         logger.info("operation %s: %s", operation.id.hex, operation.state)
 
     def _loop(self) -> None:

@@ -17,6 +17,8 @@ VERBS: Final[Mapping[str, str]] = {
     OperationKind.LAUNCH: "Launch",
     OperationKind.EJECT: "Eject",
     OperationKind.RECONCILE: "Reconcile",
+    OperationKind.SNAPSHOT: "Snapshot",
+    OperationKind.RESTORE: "Restore",
 }
 STEP_TITLES: Final[Mapping[str, str]] = {
     "identity": "Look up the Unix account",
@@ -28,6 +30,11 @@ STEP_TITLES: Final[Mapping[str, str]] = {
     "ready": "Open the gate, attach the terminal",
     "stop": "Stop its processes",
     "remove": "Remove container and network",
+    "snapshot-check": "Look up state and account",
+    "snapshot-copy": "Read the state as that account; an agent is frozen meanwhile",
+    "snapshot-store": "Store it, read it back and compare",
+    "restore-check": "Look up snapshot, state and account",
+    "restore": "Verify the snapshot and put it in place",
 }
 _FORMS: Final[Mapping[str, tuple[str, str]]] = {  # class of operations.css, word
     OperationStep.State.WAITING: ("todo", "waits"),

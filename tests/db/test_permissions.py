@@ -9,7 +9,7 @@ import pytest
 from django.contrib.auth.models import AnonymousUser
 
 from agents.models import Agent, AuditEvent, Operation, User
-from agents.operations import permissions, selectors
+from agents.operations import permissions, selectors, snapshots
 from agents.operations.errors import Conflict, NotFound, Refused
 from agents.operations.launch import request_launch
 from agents.operations.lifecycle import request_cancel, request_eject
@@ -27,7 +27,25 @@ BY_OBJECT: dict[Action, Callable[[Any, Agent, Operation], object]] = {
     Action.EJECT_AGENT: lambda who, agent, operation: request_eject(who, agent.key),
     Action.VIEW_OPERATION: lambda who, agent, operation: selectors.get_operation(who, operation.id),
     Action.CANCEL_OPERATION: lambda who, agent, operation: request_cancel(who, operation.id),
+    Action.SNAPSHOT_STATE: lambda who, agent, operation: snapshots.request_snapshot(who, _state_of(agent)),
+    Action.VIEW_SNAPSHOT: lambda who, agent, operation: snapshots.get_snapshot(who, _snapshot_of(agent)),
+    Action.RESTORE_SNAPSHOT: lambda who, agent, operation: snapshots.request_restore(who, _snapshot_of(agent)),
 }
+
+
+def _state_of(agent: Agent) -> str:
+    """The key of a state of the agent's owner; of none for an agent that is not there."""
+    if agent.pk is None:
+        return "0" * 32
+    agent.agent_state = agent.agent_state or factories.state(agent.owner)
+    return agent.agent_state.key
+
+
+def _snapshot_of(agent: Agent) -> str:
+    if agent.pk is None:
+        return "0" * 32
+    _state_of(agent)
+    return factories.snapshot(agent.agent_state).key
 
 
 @pytest.fixture
