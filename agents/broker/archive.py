@@ -56,7 +56,9 @@ def restore(request: Request, config: Config, until: float) -> dict[str, Any]:
             return Unpacker(root, read=Incoming(stream).read, with_logins=with_logins).unpack()
 
         numbers = _as_owner(work, identity, keep=[root, stream])
+        syscalls.sync_file_system(top)  # else a power cut after the next step leaves neither
         _put_in_place(top, draft, request.state, identity)
+        os.fsync(top)
     return {"ok": True} | numbers
 
 
@@ -165,9 +167,9 @@ def _own_directory(config: Config, identity: Identity) -> Iterator[int]:
 @contextlib.contextmanager
 def _draft(top: int, identity: Identity, key: str, config: Config) -> Iterator[tuple[str, int]]:
     """An empty directory of the owner beside the state; what it holds at the end is thrown away."""
-    for name in os.listdir(top):
-        if name.startswith(f"{DRAFT}{key}-"):  # of a worker that was killed; there is one at a time for a state
-            _throw_away(top, name, identity, config)
+    for left in os.listdir(top):
+        if left.startswith(f"{DRAFT}{key}-"):  # of a worker that was killed; there is one at a time for a state
+            _throw_away(top, left, identity.uid, config)
     name = f"{DRAFT}{key}-{secrets.token_hex(8)}"
     os.mkdir(name, 0o700, dir_fd=top)
     try:
@@ -178,7 +180,7 @@ def _draft(top: int, identity: Identity, key: str, config: Config) -> Iterator[t
         finally:
             os.close(root)
     finally:
-        _throw_away(top, name, identity, config)
+        _throw_away(top, name, identity.uid, config)
 
 
 def _put_in_place(top: int, draft: str, key: str, identity: Identity) -> None:
@@ -193,9 +195,24 @@ def _put_in_place(top: int, draft: str, key: str, identity: Identity) -> None:
     syscalls.exchange(draft, key, at=top)
 
 
-def _throw_away(top: int, name: str, identity: Identity, config: Config) -> None:
+def clean_up(config: Config) -> None:
+    """At the broker's start: what a restore left half made goes to the trash."""
+    with contextlib.suppress(FileNotFoundError):
+        for place in sorted(config.states.iterdir()):
+            if not place.name.isdecimal():
+                continue
+            top = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                for name in os.listdir(top):
+                    if name.startswith(DRAFT):
+                        _throw_away(top, name, int(place.name), config)
+            finally:
+                os.close(top)
+
+
+def _throw_away(top: int, name: str, uid: int, config: Config) -> None:
     """Move it to the trash, if it is there, and remove it."""
-    target = config.trash / f"{identity.uid}-{secrets.token_hex(8)}"
+    target = config.trash / f"{uid}-{secrets.token_hex(16)}"
     try:
         os.rename(name, target, src_dir_fd=top)
     except FileNotFoundError:

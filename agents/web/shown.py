@@ -149,6 +149,8 @@ class ShownOperation:
         """What a failure or a cancel leaves behind, in words."""
         if self.is_launch:
             return "What it had made is removed: nothing of this launch is left running."
+        if self.row.kind in (OperationKind.SNAPSHOT, OperationKind.RESTORE):
+            return "Nothing half made is left; an agent that was frozen goes on."
         return "What is left is looked for and removed again at the next eject, and once a minute by the service."
 
     @property
@@ -157,6 +159,11 @@ class ShownOperation:
             return "Its container and its network are gone. What it wrote into mounted folders stays."
         if self.is_launch:
             return "It was launched, and has ended since."
+        if self.row.kind == OperationKind.SNAPSHOT:
+            return "The snapshot is stored, was read back and compared."
+        if self.row.kind == OperationKind.RESTORE:
+            name = self.row.agent_state.name if self.row.agent_state else "The state"
+            return f"{name} holds what the snapshot held. The launch form offers it."
         return ""
 
 
