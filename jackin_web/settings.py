@@ -24,6 +24,7 @@ JACKIN_DATA: str = env.str(
 JACKIN_ENGINE_SOCKET: str = env.str("JACKIN_ENGINE_SOCKET", default=f"{JACKIN_DATA}/run-root/docker.sock")
 JACKIN_BROKER_SOCKET: str = env.str("JACKIN_BROKER_SOCKET", default=f"{JACKIN_DATA}/run-root/broker.sock")
 JACKIN_GUARD_SOCKET: str = env.str("JACKIN_GUARD_SOCKET", default=f"{JACKIN_DATA}/run-root/guard.sock")
+JACKIN_ARCHIVER_SOCKET: str = env.str("JACKIN_ARCHIVER_SOCKET", default=f"{JACKIN_DATA}/run-root/archiver.sock")
 JACKIN_FEED_SOCKET: str = env.str("JACKIN_FEED_SOCKET", default=f"{JACKIN_DATA}/run-root/terminals-feed.sock")
 JACKIN_RUNNER_SOCKET: str = env.str("JACKIN_RUNNER_SOCKET", default=f"{JACKIN_DATA}/run-web/runner.sock")
 JACKIN_TERMINALS_SOCKET: str = env.str("JACKIN_TERMINALS_SOCKET", default=f"{JACKIN_DATA}/run-web/terminals.sock")

@@ -27,7 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
     # A file, so that threads meet the locks that they meet in production; one per process, so that runs do not meet.
     settings.DATABASES["default"]["TEST"]["NAME"] = str(_SCRATCH / f"test-{os.getpid()}.sqlite3")
-    for name in ("ENGINE", "BROKER", "GUARD", "FEED", "RUNNER", "TERMINALS"):
+    for name in ("ENGINE", "BROKER", "GUARD", "FEED", "RUNNER", "TERMINALS", "ARCHIVER"):
         setattr(settings, f"JACKIN_{name}_SOCKET", str(_SCRATCH / f"nothing-{name.lower()}.sock"))
     _let_flush_pass_the_triggers()
 

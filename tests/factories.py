@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from agents.engine.types import MountRequest
-from agents.models import Agent, AgentClass, AgentStatus, Operation, OperationKind, User
+from agents.models import Agent, AgentClass, AgentState, AgentStatus, Operation, OperationKind, StateSnapshot, User
 from agents.operations.launch import GIB, STEPS, LaunchRequest, add_steps, free_name
 
 PASSWORD = "correct horse battery staple"
@@ -80,3 +80,31 @@ def launch(owner: User, *, mounts: tuple[MountRequest, ...] | None = None, **fie
     )
     add_steps(operation, STEPS)
     return operation
+
+
+def state(owner: User, **fields: Any) -> AgentState:
+    """A kept state, as a launch makes it."""
+    number = AgentState.objects.count()
+    values: dict[str, Any] = {
+        "name": f"jackin-{owner.username}-agent-smith" + (f"-clone-{number}" if number else ""),
+        "owner": owner,
+        "agent_class": agent_smith(),
+    }
+    return AgentState.objects.create(**(values | fields))
+
+
+def snapshot(of: AgentState, **fields: Any) -> StateSnapshot:
+    """A kept snapshot of a state; there is no file behind it."""
+    values: dict[str, Any] = {
+        "state": of,
+        "state_key": of.key,
+        "state_name": of.name,
+        "owner": of.owner,
+        "agent_class": of.agent_class,
+        "phase": StateSnapshot.Phase.KEPT,
+        "size": 1000,
+        "content_size": 5000,
+        "entries": 7,
+        "sha256": "0" * 64,
+    }
+    return StateSnapshot.objects.create(**(values | fields))

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 
-from agents.broker import mounts, syscalls
+from agents.broker import archive, mounts, syscalls
 from agents.broker.config import Config
 from agents.broker.server import Server
 from agents.host.instance import BadInstance, Instance
@@ -37,6 +37,7 @@ def main() -> int:
     syscalls.make_undumpable()
     syscalls.become_subreaper()
     mounts.clean_up(config)
+    archive.clean_up(config)
     server = Server(listener, config)
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signal_number, server.stop)

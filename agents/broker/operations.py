@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from agents.broker import accounts, admit, listing, mounts, record
+from agents.broker import accounts, admit, archive, listing, mounts, record
 from agents.broker.config import Config
 from agents.broker.protocol import Refusal, Request
 
@@ -99,5 +99,7 @@ HANDLERS: Mapping[str, Callable[[Request, Config, float], Reply]] = {
     "admit": _admit,
     "release": _release,
     "staged": _staged,
+    "archive": archive.archive,
+    "restore": archive.restore,
     "forget_first_password": _forget_first_password,
 }

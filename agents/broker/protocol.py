@@ -26,6 +26,7 @@ MODE_CODES = frozenset({"not-writable"})
 # These concern the person or the whole request, no single field.
 GENERAL_CODES = frozenset(
     {"not-linked", "account-changed", "account-refused", "name-service", "ids-clash", "forbidden", "busy"}
+    | {"no-state", "unreadable", "state-too-large", "stream"}
     | {"bad-request", "too-many", "conflict", "unknown-launch", "mismatch", "firewall", "internal"}
 )
 
@@ -43,6 +44,7 @@ class Refusal(Exception):
         safe = {name: shown(str(value)) for name, value in values.items()}
         self.code = code
         self.index = index
+        self.values = safe
         self.message = sentence.format(**safe)
         self.remedy = remedy.format(**safe)
         super().__init__(f"{code}: {self.message}")
@@ -86,6 +88,9 @@ class Request:
     most: int = MOST_LISTED
     pid: int = 0
     secrets: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False)
+    state: str = ""
+    with_logins: bool = False
+    stream: int = -1  # the descriptor that came with the message
 
 
 def parse(message: Mapping[str, Any]) -> Request:
@@ -144,6 +149,15 @@ def _number(name: str, low: int, high: int) -> Callable[[object], int]:
     return check
 
 
+def _flag(name: str) -> Callable[[object], bool]:
+    def check(value: object) -> bool:
+        if not isinstance(value, bool):
+            raise _bad(f"“{name}” has to be true or false")
+        return value
+
+    return check
+
+
 def _mounts(value: object) -> tuple[Mount, ...]:
     if not isinstance(value, list):
         raise _bad("“mounts” has to be a list")
@@ -190,6 +204,8 @@ FIELDS: Mapping[str, Callable[[object], Any]] = {
     "most": _number("most", 1, MOST_LISTED),
     "pid": _number("pid", 2, 2**31 - 1),
     "secrets": _secrets,
+    "state": _matching("state", LAUNCH, "32 hexadecimal digits"),
+    "with_logins": _flag("with_logins"),
 }
 
 # Operation → keys that must be there, keys that may be.
@@ -204,7 +220,10 @@ OPERATIONS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "admit": (("launch", "pid", "secrets"), ()),
     "release": (("launch",), ()),
     "staged": ((), ()),
+    "archive": (("web_user", "state", "with_logins"), ()),
+    "restore": (("web_user", "state", "with_logins"), ()),
     "forget_first_password": ((), ()),
 }
 ONLY_ROOT = frozenset({"link", "unlink"})
+STREAMS = frozenset({"archive", "restore"})  # come with one descriptor, an end of a pipe; they may take minutes
 ACTS = frozenset({"stage", "admit", "release"})  # do more than look, and may take longer

@@ -13,10 +13,12 @@ import time
 from typing import Any
 
 from agents.broker import accounts, operations, record, wire
+from agents.broker.archive import SECONDS_TO_STREAM
 from agents.broker.config import Config
+from agents.broker.connections import Connection, Job
 from agents.broker.owner import SECONDS_TO_LOOK
-from agents.broker.protocol import ACTS, ONLY_ROOT, Refusal, Request, parse
-from agents.broker.workers import SECONDS_TO_ACT, SECONDS_TO_ANSWER, Worker, Workers
+from agents.broker.protocol import ACTS, ONLY_ROOT, STREAMS, Refusal, Request, parse
+from agents.broker.workers import SECONDS_TO_ACT, SECONDS_TO_ANSWER, STREAM, Workers
 
 log = logging.getLogger(__name__)
 
@@ -26,28 +28,6 @@ MOST_ACCEPTED = 64  # in one turn: requests that wait inside are not kept waitin
 TURN = 0.1  # how late a deadline may be seen
 _BUSY = wire.encode(Refusal("busy", what=f"{MOST_CONNECTIONS} requests are being answered").reply())
 _CREDENTIALS = struct.Struct("iII")
-
-
-@dataclasses.dataclass(kw_only=True, eq=False)
-class Connection:
-    """One client: first its request comes in, then a worker has it, then the reply goes out."""
-
-    sock: socket.socket
-    uid: int
-    came: float
-    until: float
-    incoming: bytearray = dataclasses.field(default_factory=bytearray)
-    outgoing: bytes = b""
-    worker: Worker | None = None
-
-
-@dataclasses.dataclass(kw_only=True, eq=False)
-class Job:
-    """A request that a worker has. `connection` is whom to answer: nobody any more once that is done."""
-
-    worker: Worker
-    connection: Connection | None
-    request: Request
 
 
 class Server:
@@ -141,7 +121,7 @@ class Server:
                 connection.outgoing = connection.outgoing[sent:]
                 if not connection.outgoing:
                     self._close(connection)
-            elif self._complete(connection):
+            elif connection.complete():
                 self._selector.unregister(connection.sock)
                 self._begin(connection)
         except BlockingIOError:
@@ -150,27 +130,12 @@ class Server:
             log.info("a client went away: %s", error)
             self._close(connection)
 
-    def _complete(self, connection: Connection) -> bool:
-        """Read on; whether the whole request is there. Raises WireError."""
-        piece = connection.sock.recv(wire.HEADER.size + wire.MOST_REQUEST)
-        if not piece:
-            raise wire.WireError("closed before its request was complete")
-        connection.incoming += piece
-        if len(connection.incoming) < wire.HEADER.size:
-            return False
-        header = bytes(connection.incoming[: wire.HEADER.size])
-        try:
-            length = wire.body_length(header, most=wire.MOST_REQUEST)
-        except wire.WireError:
-            return True  # answered when it is decoded
-        return len(connection.incoming) - wire.HEADER.size >= length
-
     def _begin(self, connection: Connection) -> None:
         """Check the request and give it to a worker, or answer at once."""
         try:
             request = self._request(connection)
             share = self._share(request)
-            if reason := self._workers.refusal(share=share, launch=request.launch):
+            if reason := self._workers.refusal(share=share, launch=request.launch or request.state):
                 raise Refusal("busy", what=reason)
         except Refusal as refusal:
             return self._answer(connection, wire.encode(refusal.reply()))
@@ -192,7 +157,9 @@ class Server:
         request = parse(message)
         if request.op in ONLY_ROOT and connection.uid != 0:
             raise Refusal("forbidden")
-        return request
+        if (request.op in STREAMS) != bool(connection.descriptors):
+            raise Refusal("bad-request", detail=f"{request.op} came with {len(connection.descriptors)} descriptors")
+        return dataclasses.replace(request, stream=(connection.descriptors or [-1])[0])
 
     def _share(self, request: Request) -> str:
         """Whose share of the workers the request takes. Admitting and releasing never wait for looking."""
@@ -202,8 +169,9 @@ class Server:
             except (ValueError, KeyError, TypeError):
                 found = None
             return f"{found.account}:launch" if found else "nobody:launch"
-        if request.op in {"identity", "check", "list", "stage"}:
-            return str(accounts.linked(request.web_user, self._config)["account"])
+        if request.op in {"identity", "check", "list", "stage", *STREAMS}:
+            account = str(accounts.linked(request.web_user, self._config)["account"])
+            return account + STREAM if request.op in STREAMS else account
         return f"root:{request.op}"
 
     def _start(self, connection: Connection | None, request: Request, share: str) -> None:
@@ -212,12 +180,17 @@ class Server:
         begun = now if connection is None or request.op in ACTS else connection.came
         config, until = self._config, begun + SECONDS_TO_LOOK
         end = now + SECONDS_TO_ACT if request.op in ACTS else begun + SECONDS_TO_ANSWER
+        if request.op in STREAMS:
+            end = now + SECONDS_TO_STREAM + SECONDS_TO_ACT
 
         def task() -> dict[str, Any]:
             return operations.perform(request, config, until=until)
 
-        worker = self._workers.start(task, share=share, launch=request.launch, until=end)
+        keep = frozenset(connection.descriptors if connection else ())
+        launch = request.launch or request.state
+        worker = self._workers.start(task, share=share, launch=launch, until=end, keep=keep)
         if connection is not None:
+            connection.drop_descriptors()  # else the other end never learns that the worker has ended
             connection.worker = worker
         job = Job(worker=worker, connection=connection, request=request)
         self._jobs[worker.pid] = job
@@ -258,6 +231,7 @@ class Server:
         self._start(None, Request(op="release", launch=request.launch), "nobody:launch")
 
     def _answer(self, connection: Connection, reply: bytes) -> None:
+        connection.drop_descriptors()
         connection.outgoing = reply
         connection.until = time.monotonic() + SECONDS_TO_TALK
         self._selector.register(connection.sock, selectors.EVENT_WRITE, connection)
@@ -279,6 +253,7 @@ class Server:
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(connection.sock)
         connection.sock.close()
+        connection.drop_descriptors()
         self._connections.discard(connection)
 
 

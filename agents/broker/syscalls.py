@@ -120,6 +120,17 @@ def remount(target: str, *, options: str) -> None:
     _checked(_libc.mount(None, os.fsencode(target), None, flags, options.encode()), target)
 
 
+def exchange(one: str, other: str, *, at: int) -> None:
+    """Swap the names of two entries of the directory `at` in one step (RENAME_EXCHANGE)."""
+    fd = ctypes.c_int(at)
+    _checked(_libc.renameat2(fd, os.fsencode(one), fd, os.fsencode(other), ctypes.c_uint(2)), other)
+
+
+def sync_file_system(fd: int) -> None:
+    """Have everything on the disk that was written to the file system of `fd`."""
+    _checked(_libc.syncfs(ctypes.c_int(fd)))
+
+
 def _prctl(option: int, value: int) -> None:
     zero = ctypes.c_ulong(0)
     _checked(_libc.prctl(ctypes.c_int(option), ctypes.c_ulong(value), zero, zero, zero))

@@ -39,6 +39,14 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     "unknown-launch": ("Nothing is staged for the launch {launch}.", "Launch again."),
     "mismatch": ("The container is not what was prepared: {reason}.", "The launch is ended; launch again."),
     "firewall": ("The firewall of the agents' network is not in place: {reason}.", "Run, as root: manage.py doctor"),
+    "no-state": ("{account} has no such state on this machine.", "Reload the page: it may have been purged."),
+    # a state as a stream
+    "unreadable": (
+        "{path} in the state cannot be read by its owner.",
+        "Let an agent with this state correct its mode (chmod u+rwX), then try again.",
+    ),
+    "state-too-large": ("The state cannot be archived: {reason}.", "Remove what it does not need, then try again."),
+    "stream": ("The state could not be carried: {reason}.", "Try again."),
     "internal": ("The broker failed at {what}.", "Its log names the reason; run, as root: manage.py doctor"),
     # the path, as text
     "not-absolute": ("“{path}” is not an absolute path.", "Give the whole path, beginning with /."),

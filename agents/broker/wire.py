@@ -8,7 +8,7 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 MOST_REQUEST = 64 * 1024
@@ -86,8 +86,22 @@ def _exactly(sock: socket.socket, count: int) -> bytes:
     return bytes(data)
 
 
+def piece_with_descriptors(sock: socket.socket, most: int, into: list[int]) -> bytes:
+    """What has arrived, at most `most` bytes; descriptors that came along are added to `into` (close-on-exec)."""
+    piece, found, _, _ = socket.recv_fds(sock, most, 4)
+    for fd in found:
+        os.set_inheritable(fd, False)
+    into += found
+    return piece
+
+
 def call(
-    path: str | os.PathLike[str], request: Mapping[str, Any], *, timeout: float, most_request: int = MOST_REQUEST
+    path: str | os.PathLike[str],
+    request: Mapping[str, Any],
+    *,
+    timeout: float,
+    most_request: int = MOST_REQUEST,
+    descriptors: Sequence[int] = (),
 ) -> Message:
     """Connect to the socket at `path`, send `request`, return the reply. The whole call ends within `timeout` s.
 
@@ -99,7 +113,8 @@ def call(
         _connect(sock, path, timeout)
         # Who is refused at the door is answered before it has spoken; the answer is there although the door is shut.
         with _deadline(sock, until), contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            sock.sendall(frame)
+            sent = socket.send_fds(sock, [frame], list(descriptors)) if descriptors else 0
+            sock.sendall(frame[sent:])
         data = bytearray()
         wanted = HEADER.size
         while len(data) < wanted:

@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 SECONDS_TO_ANSWER = 2.2  # looking, and ending a child that hangs: the answer is out within 3 s
 SECONDS_TO_ACT = 12.0  # to mount, to admit (the engine starts the program meanwhile) and to release
 MOST_PER_SHARE = 4
+STREAM = ":stream"  # how the shares of those end that carry a whole state
+MOST_STREAMS = 8  # at a time, one for an account: each holds a process and a pipe for minutes
 MOST = 32  # running at a time, beside the first of each share
 MOST_PROCESSES = 256  # running and hanging: the end of all patience
 
@@ -59,21 +61,42 @@ class Workers:
         running = [worker.share for worker in self.running.values()]
         hanging = [*self.lingering.values()]
         mine = running.count(share) + hanging.count(share)
+        if share.endswith(STREAM):
+            return self._stream_refusal(mine, share=share, launch=launch)
         if mine >= MOST_PER_SHARE:
             hang = ", or hang" if share in hanging else ""
             return f"{MOST_PER_SHARE} requests of the account {share.partition(':')[0]} are being answered{hang}"
-        if (mine and len(running) >= MOST) or len(running) + len(hanging) >= MOST_PROCESSES:
+        if (mine and sum(not each.endswith(STREAM) for each in running) >= MOST) or len(running) + len(
+            hanging
+        ) >= MOST_PROCESSES:
             return "The broker is busy"
         if launch and any(worker.launch == launch for worker in self.running.values()):
             return "Another request for the same launch is being answered"
         return ""
 
-    def start(self, task: Callable[[], dict[str, object]], *, share: str, launch: str, until: float) -> Worker:
-        """Fork a worker that writes the framed answer of `task` to a pipe; it is killed at the time `until`."""
+    def _stream_refusal(self, mine: int, *, share: str, launch: str) -> str:
+        if mine or any(worker.launch == launch for worker in self.running.values()):
+            return f"Another state of the account {share.partition(':')[0]} is being carried"
+        if sum(worker.share.endswith(STREAM) for worker in self.running.values()) >= MOST_STREAMS:
+            return f"{MOST_STREAMS} states are being carried"
+        return ""
+
+    def start(
+        self,
+        task: Callable[[], dict[str, object]],
+        *,
+        share: str,
+        launch: str,
+        until: float,
+        keep: frozenset[int] = frozenset(),
+    ) -> Worker:
+        """Fork a worker that writes the framed answer of `task` to a pipe; it is killed at the time `until`.
+
+        Of the descriptors it has `keep`, and no other."""
         ours, theirs = os.pipe()
         pid = os.fork()
         if pid == 0:
-            _work(task, theirs)
+            _work(task, theirs, keep)
         os.close(theirs)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.setpgid(pid, pid)  # the child does the same: whoever comes first
@@ -139,12 +162,12 @@ class Workers:
                 self.end(worker)
 
 
-def _work(task: Callable[[], dict[str, object]], pipe: int) -> None:
+def _work(task: Callable[[], dict[str, object]], pipe: int, keep: frozenset[int]) -> None:
     status = 1
     try:
         os.setpgid(0, 0)
         syscalls.die_with_parent(signal.SIGKILL)
-        close_all_but({0, 1, 2, pipe})
+        close_all_but({0, 1, 2, pipe, *keep})
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)

@@ -17,6 +17,7 @@ from agents.engine.types import (
     LaunchSpec,
     MountProblem,
     MountRequest,
+    Packed,
     Staging,
 )
 
@@ -86,6 +87,12 @@ class Engine(Protocol):
         The engine keeps whole lines: an unfinished last one may be missing.
         """
 
+    def pause(self, container: str) -> None:
+        """Freeze all its processes; idempotent, nothing happens when it does not run. Raises NotFound."""
+
+    def unpause(self, container: str) -> None:
+        """Let them go on; idempotent, gone is fine. Post: it is not paused."""
+
     def stop(self, container: str, *, grace: int) -> None:
         """Hang up its terminal (SIGHUP: interactive shells ignore SIGTERM), after `grace` seconds SIGKILL; idempotent,
         gone is fine. Post: it does not run. Raises Conflict if it is not ours."""
@@ -133,6 +140,18 @@ class Broker(Protocol):
 
     def staged(self) -> list[str]:
         """Launches that still have something staged."""
+
+    def archive(self, web_user: str, state: str, *, with_logins: bool, stream: int) -> Packed:
+        """Write the state `state` (32 hex digits) of the owner as a tar into the pipe `stream`, as the owner.
+
+        Blocks until all is read at the other end, for minutes. The caller closes `stream`. Raises BrokerRefused.
+        """
+
+    def restore(self, web_user: str, state: str, *, with_logins: bool, stream: int) -> None:
+        """Read a tar from the pipe `stream` and put it in the place of the state `state`: whole, or not at all.
+
+        Without `with_logins` no login is taken from it. Blocks for minutes. Raises BrokerRefused.
+        """
 
     def network_ready(self) -> None:
         """Check the firewall now, re-apply what is missing. Raises BrokerRefused `firewall` if that fails."""

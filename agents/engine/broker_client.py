@@ -14,12 +14,14 @@ from agents.engine.types import (
     HostIdentity,
     MountProblem,
     MountRequest,
+    Packed,
     StagedMount,
     Staging,
 )
 
 SECONDS = 5.0  # the broker answers or refuses within 3
 SECONDS_TO_ACT = 20.0  # longer than the broker gives those that mount, admit or release
+SECONDS_TO_CARRY = 960.0  # longer than the broker gives a whole state
 SECONDS_FOR_FIREWALL = 30.0
 
 
@@ -82,6 +84,14 @@ class BrokerClient:
     def forget_first_password(self) -> None:
         self._ask("forget_first_password")
 
+    def archive(self, web_user: str, state: str, *, with_logins: bool, stream: int) -> Packed:
+        reply = self._carry("archive", stream, web_user=web_user, state=state, with_logins=with_logins)
+        names = ("entries", "bytes", "skipped", "changed", "logins_left_out")
+        return Packed(**{name: int(reply[name]) for name in names})
+
+    def restore(self, web_user: str, state: str, *, with_logins: bool, stream: int) -> None:
+        self._carry("restore", stream, web_user=web_user, state=state, with_logins=with_logins)
+
     def network_ready(self) -> None:
         _call(self._guard, {"v": protocol.VERSION, "op": "network_ready"}, SECONDS_FOR_FIREWALL, "guard")
 
@@ -89,15 +99,18 @@ class BrokerClient:
         seconds = SECONDS_TO_ACT if op in protocol.ACTS else SECONDS
         return _call(self._broker, protocol.request(op, **fields), seconds, "broker")
 
+    def _carry(self, op: str, stream: int, **fields: object) -> dict[str, Any]:
+        return _call(self._broker, protocol.request(op, **fields), SECONDS_TO_CARRY, "broker", stream)
 
-def _call(path: str, request: dict[str, Any], timeout: float, who: str) -> dict[str, Any]:
+
+def _call(path: str, request: dict[str, Any], timeout: float, who: str, *descriptors: int) -> dict[str, Any]:
     try:
         wire.encode(request, most=wire.MOST_REQUEST)
     except wire.WireError as error:
         sentence, remedy = texts.TEXTS["bad-request"]
         raise BrokerRefused(sentence.format(detail=error), code="bad-request", remedy=remedy) from error
     try:
-        reply = wire.call(path, request, timeout=timeout)
+        reply = wire.call(path, request, timeout=timeout, descriptors=descriptors)
     except OSError as error:
         message = f"The {who} of this service does not answer ({error})."
         raise BrokerUnreachable(message, remedy="Ask the administrator to look at scripts/serve.") from error

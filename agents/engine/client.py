@@ -157,7 +157,16 @@ class DockerEngine(Engine):
 
     def stop(self, container: str, *, grace: int) -> None:
         with contextlib.suppress(NotFound), self._found(container, refuse_foreign=True) as (_, found):
+            containers.unpause(found)  # a frozen one would not see the hang-up
             found.stop(timeout=grace)
+
+    def pause(self, container: str) -> None:
+        with self._found(container) as (_, found):
+            containers.pause(found)
+
+    def unpause(self, container: str) -> None:
+        with contextlib.suppress(NotFound), self._found(container) as (_, found):
+            containers.unpause(found)
 
     def remove_container(self, container: str) -> None:
         with contextlib.suppress(NotFound), self._found(container, refuse_foreign=True) as (client, found):

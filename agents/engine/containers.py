@@ -190,6 +190,31 @@ def start(container: Container) -> None:
             return
 
 
+def pause(container: Container) -> None:
+    """Freeze it if it runs."""
+    _unless(container, "pause", "running")
+
+
+def unpause(container: Container) -> None:
+    """Thaw it if it is frozen."""
+    _unless(container, "unpause", "paused")
+
+
+def _unless(container: Container, act: str, status: str) -> None:
+    """Do `act` where the container has that status; it may lose it meanwhile, by another's doing or its own end."""
+    if container.status != status:
+        return
+    try:
+        getattr(container, act)()
+    except sdk_errors.APIError:
+        try:
+            container.reload()
+        except sdk_errors.NotFound:
+            return
+        if container.status == status:
+            raise
+
+
 def wait_for_program(pid: int) -> None:
     """Wait until the first program of a started container runs.
 

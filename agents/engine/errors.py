@@ -40,6 +40,18 @@ class BrokerUnreachable(EngineError):
     """The broker's socket does not answer."""
 
 
+class ArchiveUnreachable(EngineError):
+    """The archiver's socket does not answer, or it went away while a snapshot was carried."""
+
+
+class ArchiveRefused(EngineError):
+    """The archiver said no. `code` is one of `missing`, `damaged`, `disk-full`, `too-large`, `exists`."""
+
+    def __init__(self, message: str, *, code: str, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.code = code
+
+
 class BrokerRefused(EngineError):
     """The broker said no. `code` is one of `agents.broker.protocol.CODES`; `index` the mount it concerns, or None."""
 

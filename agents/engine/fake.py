@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import itertools
 import socket
 import threading
@@ -12,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from agents.engine.api import Engine
 from agents.engine.errors import Cancelled, Conflict, EngineError, NotFound
+from agents.engine.fake_parts import FakeContainer, hashed
 from agents.engine.hooks import Hooks
 from agents.engine.types import (
     LABEL_AGENT,
@@ -26,17 +26,6 @@ from agents.engine.types import (
 )
 
 BANNER = b"fake terminal\r\n"
-
-
-@dataclasses.dataclass(kw_only=True)
-class FakeContainer:
-    """A container in memory; `output` is what it has printed."""
-
-    info: ContainerInfo
-    spec: LaunchSpec | None
-    size: tuple[int, int] = (0, 0)
-    output: bytes = b""
-    terminals: list[socket.socket] = dataclasses.field(default_factory=list)
 
 
 class FakeEngine(Engine):
@@ -70,7 +59,7 @@ class FakeEngine(Engine):
     def image_id(self, tag: str) -> str | None:
         self.hooks.enter("image_id")
         labels = self.images.get(tag)
-        return None if labels is None else "sha256:" + _hash(tag, labels.get(LABEL_CONTENT, ""))
+        return None if labels is None else "sha256:" + hashed(tag, labels.get(LABEL_CONTENT, ""))
 
     def image_content(self, tag: str) -> str | None:
         self.hooks.enter("image_content")
@@ -91,7 +80,7 @@ class FakeEngine(Engine):
                 log(line)
             self.built.append(spec.tag)
             self.images[spec.tag] = {**spec.labels, LABEL_INSTANCE: self._instance, LABEL_CONTENT: spec.content}
-        return "sha256:" + _hash(spec.tag, spec.content)
+        return "sha256:" + hashed(spec.tag, spec.content)
 
     # Networks
 
@@ -101,7 +90,7 @@ class FakeEngine(Engine):
             if name in self.foreign_networks or self._networks.get(name, agent) != agent:
                 raise Conflict(f"The network {name} belongs to something else.", remedy="Remove that network.")
             self._networks[name] = agent
-        return _hash("network", name)
+        return hashed("network", name)
 
     def networks(self) -> Mapping[str, str]:
         self.hooks.enter("networks")
@@ -133,7 +122,7 @@ class FakeEngine(Engine):
             return self._add(spec.name, labels=labels, spec=spec)
 
     def _add(self, name: str, *, labels: Mapping[str, str], spec: LaunchSpec | None) -> str:
-        key = _hash("container", name, str(next(self._ids)))
+        key = hashed("container", name, str(next(self._ids)))
         info = ContainerInfo(id=key, name=name, status="created", pid=0, exit_code=None, labels=labels)
         self._containers[key] = FakeContainer(info=info, spec=spec)
         self._tell("create", self._containers[key])
@@ -184,11 +173,26 @@ class FakeEngine(Engine):
             return self._get(container).output[-most:] if most > 0 else b""
         return b""
 
+    def pause(self, container: str) -> None:
+        self.hooks.enter("pause")
+        self._freeze(container, "running", "paused")
+
+    def unpause(self, container: str) -> None:
+        self.hooks.enter("unpause")
+        with contextlib.suppress(NotFound):
+            self._freeze(container, "paused", "running")
+
+    def _freeze(self, container: str, before: str, after: str) -> None:
+        with self._changed:
+            found = self._get(container)
+            if found.info.status == before:
+                self._set(found, status=after)
+
     def stop(self, container: str, *, grace: int) -> None:
         self.hooks.enter("stop")
         self._refuse_foreign(container)
         with self._changed, contextlib.suppress(NotFound):
-            if self._get(container).info.status == "running":
+            if self._get(container).info.status in ("running", "paused"):
                 self.exits(container, code=129)
 
     def remove_container(self, container: str) -> None:
@@ -196,7 +200,7 @@ class FakeEngine(Engine):
         self._refuse_foreign(container)
         with self._changed, contextlib.suppress(NotFound):
             found = self._get(container)
-            if found.info.status == "running":
+            if found.info.status in ("running", "paused"):
                 self.exits(container, code=137)
             self._hang_up(found)
             del self._containers[found.info.id]
@@ -294,7 +298,3 @@ class FakeEngine(Engine):
             event = EngineEvent(action=action, container=found.info.id, agent=found.info.labels.get(LABEL_AGENT, ""))
             self._events.append(event)
             self._changed.notify_all()
-
-
-def _hash(*parts: str) -> str:
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import posixpath
 import threading
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from agents.engine.types import (
     HostIdentity,
     MountProblem,
     MountRequest,
+    Packed,
     StagedMount,
     Staging,
 )
@@ -47,6 +49,8 @@ class FakeBroker(Broker):
         self.paths: dict[str, FakePath] = {}
         self.admitted: dict[str, int] = {}
         self.secrets: dict[str, dict[str, str]] = {}
+        self.states: dict[tuple[str, str], bytes] = {}  # (web user, key) → content
+        self.restored: list[tuple[str, bool]] = []  # key, and whether logins came with it
         self.first_password_forgotten = False
         self._links: dict[str, AccountLink] = {}
         self._identities: dict[str, HostIdentity] = {}
@@ -144,6 +148,25 @@ class FakeBroker(Broker):
     def forget_first_password(self) -> None:
         self.hooks.enter("forget_first_password")
         self.first_password_forgotten = True
+
+    def archive(self, web_user: str, state: str, *, with_logins: bool, stream: int) -> Packed:
+        self.hooks.enter("archive")
+        self._account(web_user)
+        if (web_user, state) not in self.states:
+            raise BrokerRefused("There is no such state.", code="no-state")
+        os.write(stream, self.states[web_user, state])
+        return Packed(entries=1, bytes=5, skipped=0, changed=0, logins_left_out=0 if with_logins else 1)
+
+    def restore(self, web_user: str, state: str, *, with_logins: bool, stream: int) -> None:
+        self.hooks.enter("restore")
+        self._account(web_user)
+        data = b""
+        while piece := os.read(stream, 65536):
+            data += piece
+        if not data:
+            raise BrokerRefused("The snapshot is damaged.", code="stream")
+        self.states[web_user, state] = data
+        self.restored.append((state, with_logins))
 
     def _account(self, web_user: str) -> str:
         with self._lock:

@@ -71,6 +71,20 @@ class Staging:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Packed:
+    """What the broker wrote of a state: entries, bytes of files; what it could not take along.
+
+    `skipped` are sockets, pipes and devices; `changed` are files that were written while they were read.
+    """
+
+    entries: int
+    bytes: int
+    skipped: int
+    changed: int
+    logins_left_out: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class HostIdentity:
     """A linked Unix account as the host's own user database knows it now."""
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from agents.host import forwarding
-from agents.host.instance import USER_RUN, USER_TERM, USER_WEB, Instance
+from agents.host.instance import USER_ARCH, USER_RUN, USER_TERM, USER_WEB, Instance
 from agents.host.settings import Settings, child_env
 from agents.host.shell import as_user, base_env
 
@@ -43,6 +43,7 @@ def listeners(instance: Instance) -> dict[str, Listener]:
     return {
         "broker": Listener(path=instance.broker_socket, group=USER_RUN),
         "guard": Listener(path=instance.guard_socket, group=USER_RUN),
+        "archiver": Listener(path=instance.archiver_socket, group=USER_RUN),
         "feed": Listener(path=instance.feed_socket, group=USER_RUN, kind=socket.SOCK_SEQPACKET),
         "runner": Listener(path=instance.runner_socket, group=USER_WEB),
         "terminals": Listener(path=instance.terminals_socket, group=USER_WEB),
@@ -85,6 +86,8 @@ def children(settings: Settings, release: Path, *, upstreams: tuple[str, ...] = 
         Child(name="terminals", argv=tuple(as_user(USER_TERM, [python, "-P", "-m", "agents.terminals"], umask=0o077)),
               env=plain | {"PYTHONPATH": str(release)}, cwd=release,
               sockets={"JACKIN_FD_TERMINALS": "terminals", "JACKIN_FD_FEED": "feed"}),
+        Child(name="archiver", argv=tuple(as_user(USER_ARCH, [python, "-P", "-m", "agents.archiver"], umask=0o077)),
+              env=plain | {"PYTHONPATH": str(release)}, cwd=release, sockets={"JACKIN_FD_ARCHIVER": "archiver"}),
         Child(name="runner", argv=tuple(as_user(USER_RUN, runner, umask=0o007)), env=secret, cwd=release,
               sockets={"JACKIN_FD_RUNNER": "runner"}),
         Child(name="daphne", argv=tuple(as_user(USER_WEB, web, umask=0o007)),

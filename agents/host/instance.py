@@ -16,10 +16,11 @@ USER_RUN = "jackin-run"
 USER_WEB = "jackin-web"
 USER_TERM = "jackin-term"
 USER_DNS = "jackin-dns"
+USER_ARCH = "jackin-arch"
 USER_BUILD = "jackin-build"
 USER_REMAP = "jackin-remap"
 GROUP_DB = "jackin-db"
-USERS = (USER_RUN, USER_WEB, USER_TERM, USER_DNS, USER_BUILD, USER_REMAP)
+USERS = (USER_RUN, USER_WEB, USER_TERM, USER_ARCH, USER_DNS, USER_BUILD, USER_REMAP)
 MEMBERS = {GROUP_DB: (USER_RUN, USER_WEB)}
 
 # One range for the whole machine: root in every container of every instance is this unprivileged id.
@@ -79,6 +80,10 @@ class Instance:
         return self.data / "states"
 
     @property
+    def snapshots(self) -> Path:
+        return self.data / "snapshots"
+
+    @property
     def stage(self) -> Path:
         return self.data / "stage"
 
@@ -134,6 +139,10 @@ class Instance:
     @property
     def feed_socket(self) -> Path:
         return self.run_root / "terminals-feed.sock"
+
+    @property
+    def archiver_socket(self) -> Path:
+        return self.run_root / "archiver.sock"
 
     @property
     def runner_socket(self) -> Path:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from agents.host import database_file
-from agents.host.instance import GROUP_DB, USER_RUN, USER_WEB, Instance
+from agents.host.instance import GROUP_DB, USER_ARCH, USER_RUN, USER_WEB, Instance
 from agents.host.shell import HostError
 
 
@@ -37,6 +37,7 @@ def table(instance: Instance) -> tuple[Directory, ...]:
         Directory(path=instance.run_root, group=USER_RUN, mode=0o750),
         Directory(path=instance.run_web, group=USER_WEB, mode=0o750),
         Directory(path=instance.states),
+        Directory(path=instance.snapshots, owner=USER_ARCH, group=USER_ARCH),
         Directory(path=instance.stage),
         Directory(path=instance.keys),
         Directory(path=instance.trash),

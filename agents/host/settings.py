@@ -114,6 +114,7 @@ def child_env(settings: Settings, *, secret: bool) -> dict[str, str]:
         "JACKIN_RUNNER_SOCKET": str(instance.runner_socket),
         "JACKIN_TERMINALS_SOCKET": str(instance.terminals_socket),
         "JACKIN_FEED_SOCKET": str(instance.feed_socket),
+        "JACKIN_ARCHIVER_SOCKET": str(instance.archiver_socket),
         "JACKIN_DATABASE": str(instance.database),
         "JACKIN_INSECURE_HTTP": "1" if settings.insecure_http else "0",
         "JACKIN_EXTRA_CA": str(settings.extra_ca_file or ""),

@@ -11,6 +11,8 @@ from django.conf import settings
 
 from agents.engine import images
 from agents.engine.api import Broker, Engine
+from agents.engine.archive_client import ArchiveClient
+from agents.engine.archives import Archive
 from agents.engine.broker_client import BrokerClient
 from agents.engine.client import DockerEngine
 from agents.operations.errors import Unavailable
@@ -31,6 +33,7 @@ class Engines:
     engine: Engine
     broker: Broker
     image_for: ImageMaker
+    archive: Archive
     in_place: bool = False
 
 
@@ -77,4 +80,5 @@ def build_engines() -> Engines:
     made = BuiltinImages(
         engine, extra_ca=settings.JACKIN_EXTRA_CA, published_construct=settings.JACKIN_PUBLISHED_CONSTRUCT
     )
-    return Engines(engine=engine, broker=broker, image_for=made)
+    archive = ArchiveClient(settings.JACKIN_ARCHIVER_SOCKET)
+    return Engines(engine=engine, broker=broker, image_for=made, archive=archive)

@@ -8,12 +8,12 @@ from typing import Final
 
 from django.contrib.auth.models import AnonymousUser
 
-from agents.models import Agent, Operation, User
+from agents.models import Agent, AgentState, Operation, StateSnapshot, User
 from agents.operations import audit
 from agents.operations.errors import NotFound, Refused
 
 Person = User | AnonymousUser
-Thing = Agent | Operation
+Thing = Agent | Operation | AgentState | StateSnapshot
 
 
 class Action(enum.StrEnum):
@@ -28,6 +28,9 @@ class Action(enum.StrEnum):
     EXILE_OWN = "exile.own"
     EXILE_PERSON = "exile.person"
     EXILE_EVERYONE = "exile.everyone"
+    SNAPSHOT_STATE = "state.snapshot"
+    VIEW_SNAPSHOT = "snapshot.view"
+    RESTORE_SNAPSHOT = "snapshot.restore"
     CHANGE_OWN_PASSWORD = "password.change"  # noqa: S105 - the name of an action
 
 
@@ -50,6 +53,9 @@ POLICY: Final[Mapping[Action, frozenset[Role]]] = {
     Action.EXILE_OWN: frozenset({Role.PERSON}),
     Action.EXILE_PERSON: frozenset({Role.ADMINISTRATOR}),
     Action.EXILE_EVERYONE: frozenset({Role.ADMINISTRATOR}),
+    Action.SNAPSHOT_STATE: frozenset({Role.OWNER}),
+    Action.VIEW_SNAPSHOT: frozenset({Role.OWNER}),
+    Action.RESTORE_SNAPSHOT: frozenset({Role.OWNER}),
     Action.CHANGE_OWN_PASSWORD: frozenset({Role.LOGGED_IN}),
 }
 
@@ -69,7 +75,7 @@ def roles_of(person: Person, thing: Thing | None = None) -> frozenset[Role]:
 
 
 def owner_id(thing: Thing) -> int | None:
-    return thing.owner_id if isinstance(thing, Agent) else thing.requested_by_id
+    return thing.requested_by_id if isinstance(thing, Operation) else thing.owner_id
 
 
 def can(person: Person, action: Action, thing: Thing | None = None) -> bool:
@@ -80,7 +86,7 @@ def check(person: Person, action: Action, thing: Thing | None = None) -> None:
     """Return if allowed. Otherwise write the refusal down and raise NotFound for a thing, Refused without one."""
     if can(person, action, thing):
         return
-    agent = thing if isinstance(thing, Agent) else thing.agent if thing is not None else None
+    agent = thing if isinstance(thing, Agent) else thing.agent if isinstance(thing, Operation) else None
     audit.record_refusal(
         action,
         actor=person if isinstance(person, User) else "anonymous",

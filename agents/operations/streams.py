@@ -180,7 +180,7 @@ class Streams:
 
     def _running(self, key: str) -> ContainerInfo | None:
         found = (one for one in self._engines.engine.containers() if one.labels.get(LABEL_AGENT) == key)
-        running = next((one for one in found if one.status == "running"), None)
+        running = next((one for one in found if one.status in ("running", "paused")), None)
         if running is not None:
             self._containers[key] = running.id
         return running

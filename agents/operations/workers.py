@@ -15,7 +15,9 @@ from agents.operations.endings import refuse_unknown
 from agents.operations.engines import Engines
 from agents.operations.exiling import run_exile
 from agents.operations.launching import run_launch
+from agents.operations.restoring import run_restore
 from agents.operations.secret_store import SecretStore
+from agents.operations.snapshotting import run_snapshot
 from agents.operations.streams import StreamSink
 
 logger = logging.getLogger(__name__)
@@ -91,6 +93,10 @@ class Workers:
             run_eject(operation, engines=self._engines, streams=self._streams)
         elif operation.kind == OperationKind.EXILE:
             run_exile(operation, engines=self._engines, streams=self._streams)
+        elif operation.kind == OperationKind.SNAPSHOT:
+            run_snapshot(operation, engines=self._engines)
+        elif operation.kind == OperationKind.RESTORE:
+            run_restore(operation, engines=self._engines)
         else:
             refuse_unknown(operation)
         logger.info("operation %s: %s", operation.id.hex, operation.state)

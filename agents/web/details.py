@@ -28,6 +28,10 @@ WORDS: Final[Mapping[str, str]] = {
     "operation.eject.succeeded": "eject done",
     "operation.eject.failed": "eject failed",
     "mounts.grant": "folders granted",
+    "state.snapshot": "snapshot of its state asked for",
+    "operation.snapshot.succeeded": "snapshot taken",
+    "operation.snapshot.failed": "snapshot failed",
+    "operation.snapshot.cancelled": "snapshot cancelled",
     "terminal.attach": "terminal opened",
     "agent.view": "looking at the page",
 }

@@ -18,6 +18,8 @@ VERBS: Final[Mapping[str, str]] = {
     OperationKind.EJECT: "Eject",
     OperationKind.RECONCILE: "Reconcile",
     OperationKind.EXILE: "Eject all",
+    OperationKind.SNAPSHOT: "Snapshot",
+    OperationKind.RESTORE: "Restore",
 }
 STEP_TITLES: Final[Mapping[str, str]] = {
     "identity": "Look up the Unix account",
@@ -29,6 +31,11 @@ STEP_TITLES: Final[Mapping[str, str]] = {
     "ready": "Open the gate, attach the terminal",
     "stop": "Stop its processes",
     "remove": "Remove container and network",
+    "snapshot-check": "Look up state and account",
+    "snapshot-copy": "Read the state as that account; an agent is frozen meanwhile",
+    "snapshot-store": "Store it, read it back and compare",
+    "restore-check": "Look up snapshot, state and account",
+    "restore": "Verify the snapshot and put it in place",
 }
 _FORMS: Final[Mapping[str, tuple[str, str]]] = {  # class of operations.css, word
     OperationStep.State.WAITING: ("todo", "waits"),
@@ -154,6 +161,8 @@ class ShownOperation:
         """What a failure or a cancel leaves behind, in words."""
         if self.is_launch:
             return "What it had made is removed: nothing of this launch is left running."
+        if self.row.kind in (OperationKind.SNAPSHOT, OperationKind.RESTORE):
+            return "Nothing half made is left; an agent that was frozen goes on."
         return "What is left is looked for and removed again at the next eject, and once a minute by the service."
 
     @property
@@ -164,6 +173,11 @@ class ShownOperation:
             return "All have ended. What they wrote into mounted folders stays."
         if self.is_launch:
             return "It was launched, and has ended since."
+        if self.row.kind == OperationKind.SNAPSHOT:
+            return "The snapshot is stored, was read back and compared."
+        if self.row.kind == OperationKind.RESTORE:
+            name = self.row.agent_state.name if self.row.agent_state else "The state"
+            return f"{name} holds what the snapshot held. The launch form offers it."
         return ""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path, re_path
 
-from agents.web.views import account, agents, dashboard, exile, launch, operations
+from agents.web.views import account, agents, dashboard, exile, launch, operations, snapshots
 
 KEY = r"(?P<key>[0-9a-f]{32})"
 
@@ -18,6 +18,9 @@ urlpatterns = [
     path("launch/preview", launch.preview, name="launch-preview"),
     re_path(rf"^agents/{KEY}\Z", agents.agent, name="agent"),
     re_path(rf"^agents/{KEY}/eject\Z", agents.eject, name="agent-eject"),
+    path("snapshots", snapshots.listing, name="snapshots"),
+    re_path(rf"^snapshots/{KEY}/restore\Z", snapshots.restore, name="snapshot-restore"),
+    re_path(rf"^states/{KEY}/snapshot\Z", snapshots.take, name="state-snapshot"),
     path("operations", operations.operations, name="operations"),
     path("operations/<uuid:operation_id>", operations.operation, name="operation"),
     path("operations/<uuid:operation_id>/cancel", operations.cancel, name="operation-cancel"),

@@ -13,6 +13,7 @@ from pytest_django import Settings
 
 from agents.broker import wire
 from agents.engine.fake import FakeEngine
+from agents.engine.fake_archive import FakeArchive
 from agents.engine.fake_broker import FakeBroker
 from agents.engine.feed_client import FeedClient
 from agents.engine.images import BASE_TAG
@@ -35,6 +36,7 @@ class World:
     engine: Broken
     broker: Broken
     images: Broken
+    archive: Broken
     streams: RecordedStreams
     secrets: SecretStore
     engines: Engines
@@ -93,14 +95,21 @@ def prepared_broker() -> FakeBroker:
 @pytest.fixture
 def world() -> Iterator[World]:
     engine, broker = Broken(prepared_engine()), Broken(prepared_broker())
-    images = Broken(Images(engine.target))
-    engines = Engines(engine=engine, broker=broker, image_for=images.image_for, in_place=True)  # type: ignore[arg-type]
+    images, archive = Broken(Images(engine.target)), Broken(FakeArchive())
+    engines = Engines(
+        engine=engine,  # type: ignore[arg-type]
+        broker=broker,  # type: ignore[arg-type]
+        image_for=images.image_for,
+        archive=archive,  # type: ignore[arg-type]
+        in_place=True,
+    )
     streams, secrets = RecordedStreams(), SecretStore()
     workers = Workers(engines, streams=streams, secrets=secrets, process=leases.process_name(), threads=0)
     yield World(
         engine=engine,
         broker=broker,
         images=images,
+        archive=archive,
         streams=streams,
         secrets=secrets,
         engines=engines,

@@ -9,7 +9,7 @@ import pytest
 from django.contrib.auth.models import AnonymousUser
 
 from agents.models import Agent, AuditEvent, Operation, User
-from agents.operations import permissions, selectors
+from agents.operations import permissions, selectors, snapshots
 from agents.operations.errors import Conflict, NotFound, Refused
 from agents.operations.launch import request_launch
 from agents.operations.lifecycle import request_cancel, request_eject
@@ -29,6 +29,9 @@ BY_OBJECT: dict[Action, Callable[[Any, Agent, Operation], object]] = {
     Action.VIEW_OPERATION: lambda who, agent, operation: selectors.get_operation(who, operation.id),
     Action.CANCEL_OPERATION: lambda who, agent, operation: request_cancel(who, operation.id),
     Action.RETRY_OPERATION: lambda who, agent, operation: request_retry(who, failed_beside(operation).id),
+    Action.SNAPSHOT_STATE: lambda who, agent, operation: snapshots.request_snapshot(who, _state_of(agent)),
+    Action.VIEW_SNAPSHOT: lambda who, agent, operation: snapshots.get_snapshot(who, _snapshot_of(agent)),
+    Action.RESTORE_SNAPSHOT: lambda who, agent, operation: snapshots.request_restore(who, _snapshot_of(agent)),
 }
 
 
@@ -38,6 +41,21 @@ def failed_beside(operation: Operation) -> Operation:
         return operation
     agent = factories.agent(operation.requested_by, state="ejecting")
     return Operation.objects.create(kind="eject", agent=agent, requested_by=operation.requested_by, state="failed")
+
+
+def _state_of(agent: Agent) -> str:
+    """The key of a state of the agent's owner; of none for an agent that is not there."""
+    if agent.pk is None:
+        return "0" * 32
+    agent.agent_state = agent.agent_state or factories.state(agent.owner)
+    return agent.agent_state.key
+
+
+def _snapshot_of(agent: Agent) -> str:
+    if agent.pk is None:
+        return "0" * 32
+    _state_of(agent)
+    return factories.snapshot(agent.agent_state).key
 
 
 @pytest.fixture

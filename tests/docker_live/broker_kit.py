@@ -109,6 +109,7 @@ def running_broker(engine: str, *, apart: bool = False) -> Iterator[Kit]:
     """
     instance = Instance(name="bt" + secrets.token_hex(2))
     made = [(instance.data, 0o711), (instance.run_root, 0o750), (instance.stage, 0o700), (instance.keys, 0o700)]
+    made += [(instance.states, 0o700), (instance.trash, 0o700)]
     for path, mode in made:
         path.mkdir(mode=mode)
         path.chmod(mode)

@@ -13,6 +13,7 @@ import pytest
 from agents.engine.broker_client import BrokerClient
 from agents.engine.client import DockerEngine
 from agents.engine.errors import EngineError
+from agents.engine.fake_archive import FakeArchive
 from agents.models import Agent, Operation, OperationKind
 from agents.operations import leases
 from agents.operations.engines import BuiltinImages, Engines
@@ -71,7 +72,7 @@ class World:
     def work(self) -> Operation:
         """Take the one open operation and work on it to its end."""
         operation = Operation.objects.get(state="queued")
-        engines = Engines(engine=self.engine, broker=self.broker, image_for=self.image_for)
+        engines = Engines(engine=self.engine, broker=self.broker, image_for=self.image_for, archive=FakeArchive())
         workers = Workers(
             engines, streams=self.streams, secrets=SecretStore(), process=leases.process_name(), threads=0
         )

@@ -8,7 +8,7 @@ import pytest
 from django.test import Client
 from django.urls import get_resolver
 
-from agents.models import Agent, AgentStatus, AuditEvent, Operation, User
+from agents.models import Agent, AgentStatus, AuditEvent, Operation, StateSnapshot, User
 from tests import factories
 
 AtPage = Callable[[User | None], Client]
@@ -22,30 +22,40 @@ OWN = [  # of one agent or operation
     ("get", "/operations/{operation}/log"),
     ("post", "/operations/{operation}/cancel"),
     ("get", "/launch?from={operation}"),
+    ("get", "/snapshots/{snapshot}/restore"),
+    ("post", "/snapshots/{snapshot}/restore"),
+    ("post", "/states/{state}/snapshot"),
 ]
-EVERYBODY = [
-    ("get", "/"),
-    ("get", "/exile"),
-    ("get", "/launch"),
-    ("get", "/operations"),
-    ("get", "/account"),
-    ("get", "/password"),
-]
+EVERYBODY = [("get", path) for path in ("/", "/exile", "/launch", "/operations", "/snapshots", "/account", "/password")]
 POSTED = [("post", "/launch"), ("post", "/launch/preview"), ("post", "/password")]
 
 OVER = [("post", "/operations/{operation}/retry")]  # of one operation that failed
 ADMINISTRATORS = [("get", "/exile/everyone"), ("get", "/exile/of/{name}")]
 
 
+MISSING = {
+    "operation": "00000000-0000-4000-8000-000000000000",
+    **dict.fromkeys(("key", "state", "snapshot"), "0" * 32),
+}
+
+
 @pytest.fixture
 def launched(alice: User) -> Operation:
-    """A launch of alice's that is under way."""
+    """A launch of alice's that is under way; she has a state and a snapshot, too."""
+    factories.snapshot(factories.state(alice))
     return factories.launch(alice)
 
 
 def filled(path: str, operation: Operation) -> str:
     assert operation.agent is not None
-    return path.format(key=operation.agent.key, operation=operation.pk, name="alice")
+    snapshot = StateSnapshot.objects.get()
+    return path.format(
+        key=operation.agent.key,
+        operation=operation.pk,
+        name="alice",
+        snapshot=snapshot.key,
+        state=snapshot.state_key,
+    )
 
 
 @pytest.mark.parametrize(("method", "path"), OWN)
@@ -107,7 +117,7 @@ def test_another_s_and_a_missing_one_look_the_same(
 ) -> None:
     client = at_page(bob)
     others = getattr(client, method)(filled(path, launched))
-    missing = getattr(client, method)(path.format(key="0" * 32, operation="00000000-0000-4000-8000-000000000000"))
+    missing = getattr(client, method)(path.format(**MISSING))
     assert missing.status_code == others.status_code == 404
     assert missing.content == others.content
 
@@ -159,7 +169,7 @@ def test_a_part_sends_the_whole_page_to_the_login(at_page: AtPage, launched: Ope
     "path",
     [
         *["/agents/{key}/eject", "/operations/{operation}/cancel", "/operations/{operation}/retry"],
-        *["/exile", "/launch", "/logout", "/login"],
+        *["/exile", "/launch", "/logout", "/login", "/states/{state}/snapshot"],
     ],
 )
 def test_a_post_without_the_form_s_token_does_nothing(
@@ -173,7 +183,11 @@ def test_a_post_without_the_form_s_token_does_nothing(
 
 
 @pytest.mark.parametrize(
-    "path", ["/operations/{operation}/cancel", "/operations/{operation}/retry", "/logout", "/launch/preview"]
+    "path",
+    [
+        *["/operations/{operation}/cancel", "/operations/{operation}/retry", "/logout", "/launch/preview"],
+        "/states/{state}/snapshot",
+    ],
 )
 def test_what_changes_something_is_no_get(at_page: AtPage, alice: User, launched: Operation, path: str) -> None:
     assert at_page(alice).get(filled(path, launched)).status_code == 405
@@ -188,6 +202,8 @@ def test_every_address_is_in_a_table_above() -> None:
         str(pattern.pattern)
         .replace("^", "")
         .replace(r"\Z", "")
+        .replace(r"snapshots/(?P<key>[0-9a-f]{32})", "snapshots/{snapshot}")
+        .replace(r"states/(?P<key>[0-9a-f]{32})", "states/{state}")
         .replace(r"(?P<key>[0-9a-f]{32})", "{key}")
         .replace("<uuid:operation_id>", "{operation}")
         .replace("<str:name>", "{name}")

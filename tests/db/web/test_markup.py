@@ -23,6 +23,8 @@ PATHS = [
     "/operations/{operation}",
     "/agents/{key}",
     "/agents/{key}/eject",
+    "/snapshots",
+    "/snapshots/{snapshot}/restore",
     "/account",
     "/password",
     "/admin/",
@@ -53,12 +55,14 @@ def check(html: str) -> None:
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("state", STATES)
 def test_a_page_of_a_person(at_page: AtPage, admin: User, linked: HostAccount, path: str, state: str) -> None:
-    operation = factories.launch(admin)
+    operation, snapshot = factories.launch(admin), factories.snapshot(factories.state(admin))
     Agent.objects.update(state=state)
     over = {"failed": OperationState.FAILED, "ended": OperationState.CANCELLED, "running": OperationState.SUCCEEDED}
     Operation.objects.update(state=over.get(state, OperationState.RUNNING), error="Why", remedy="What to do")
     assert operation.agent is not None
-    html = html_of(at_page(admin).get(path.format(key=operation.agent.key, operation=operation.pk)))
+    html = html_of(
+        at_page(admin).get(path.format(key=operation.agent.key, operation=operation.pk, snapshot=snapshot.key))
+    )
     check(html)
     if not path.startswith("/admin"):
         assert len(Page(html).all("main")) == 1

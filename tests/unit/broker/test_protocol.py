@@ -40,6 +40,8 @@ GOOD: dict[str, st.SearchStrategy[Any]] = {
     "most": st.integers(1, 200),
     "pid": st.integers(2, 2**31 - 1),
     "secrets": SECRETS,
+    "state": LAUNCH,
+    "with_logins": st.booleans(),
 }
 
 
