@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import resource
 import secrets
 import shutil
 import signal
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 
 SECONDS_TO_STREAM = 900.0  # in all
 SECONDS_OF_SILENCE = 60  # without a byte: the other side, or a disk, hangs
+MOST_MEMORY = 1024**3  # of the child: what is in a state must not cost the host more
 DRAFT = ".restore-"
 
 Work = Callable[[], dict[str, Any]]
@@ -68,6 +70,7 @@ def _as_owner(work: Work, identity: Identity, *, keep: list[int]) -> dict[str, A
 
     def task() -> tuple[owner.Answer, int | None]:
         os.nice(5)
+        resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(SECONDS_OF_SILENCE)
         return _told(work), None
@@ -94,6 +97,8 @@ def _told(work: Work) -> owner.Answer:
         return {"refused": [refusal.code, dict(refusal.values)]}
     except BadTar as error:
         return {"refused": ["stream", {"reason": f"the snapshot is damaged: {error}"}]}
+    except MemoryError:
+        return {"refused": ["state-too-large", {"reason": "its names need too much memory"}]}
     except BrokenPipeError:
         return {"refused": ["stream", {"reason": "the other side closed it"}]}
     except OSError as error:

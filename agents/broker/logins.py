@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Literal
 
-MOST_CONFIGURATION = 16 * 1024 * 1024  # bytes of a file that is read to take logins out of it
+MOST_CONFIGURATION = 8 * 1024 * 1024  # bytes of a file that is read to take logins out of it
 
 Kind = Literal["", "leave", "scrub"]
 
@@ -32,7 +32,7 @@ def scrubbed(content: bytes) -> bytes | None:
     """The configuration without its login keys; itself when it has none; None when it cannot be read as JSON."""
     try:
         found = json.loads(content)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, MemoryError):
         return content if not content.strip() else None
     if not isinstance(found, dict):
         return None

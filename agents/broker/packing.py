@@ -28,6 +28,7 @@ class Packer:
         self._device = os.fstat(self._root).st_dev
         self._first: dict[tuple[int, int], bytes] = {}  # where a file with several names was written
         self._login_files = set() if with_logins else self._linked_logins()
+        self._listed = 0
         self._entries = self._bytes = self._skipped = self._changed = self._logins = 0
 
     def pack(self) -> dict[str, Any]:
@@ -64,7 +65,8 @@ class Packer:
         with os.scandir(fd) as found:
             for each in found:
                 names.append(os.fsencode(each.name))
-                if self._entries + len(names) > tars.MOST_ENTRIES:
+                self._listed += 1
+                if self._listed > tars.MOST_ENTRIES:
                     raise _too_large(f"it has more than {tars.MOST_ENTRIES} entries")
         for base in sorted(names):
             self._one(fd, base, name + b"/" + base if name else base, depth)

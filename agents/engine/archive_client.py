@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
@@ -39,10 +40,13 @@ class ArchiveClient(Archive):
         with self._connected() as connection:
             work = _begin(connection, {"op": "give", "key": key}, sink, writes=False)
             connection.follow(work, until="manifest", progress=progress, cancelled=cancelled)
-            return work.result()
+            return work.result(alive=cancelled)
 
-    def verify(self, key: str) -> Manifest:
-        return self._call({"op": "verify", "key": key}, SECONDS_TO_VERIFY)["manifest"]  # type: ignore[no-any-return]
+    def verify(self, key: str, *, cancelled: Callable[[], bool]) -> Manifest:
+        with self._connected() as connection:
+            connection.ask({"op": "verify", "key": key})
+            reply = connection.follow(None, until="manifest", progress=lambda done: None, cancelled=cancelled)
+            return reply["manifest"]  # type: ignore[no-any-return]
 
     def manifest(self, key: str) -> Manifest:
         return self._call({"op": "manifest", "key": key})["manifest"]  # type: ignore[no-any-return]
@@ -84,7 +88,7 @@ class _Draft(Draft):
     def fill(self, source: Callable[[int], T]) -> T:
         work = _begin(self._connection, {"op": "store", "key": self._key}, source, writes=True)
         self._connection.follow(work, until="filled", progress=self._progress, cancelled=self._cancelled)
-        return work.result()
+        return work.result(alive=self._cancelled)
 
     def keep(self, described: Manifest) -> Manifest:
         self._connection.ask({"op": "keep", "manifest": dict(described)})
@@ -111,9 +115,13 @@ class _Work(Generic[T]):
         finally:
             os.close(self._end)
 
-    def result(self) -> T:
-        """Wait for its end; what it returned, or raises what it raised."""
-        self._thread.join(SECONDS_TO_FINISH)
+    def result(self, *, alive: Callable[[], bool]) -> T:
+        """Wait for its end; what it returned, or raises what it raised. It is too late for a cancel: `alive` is asked
+        all the same, as a sign of life of who waits."""
+        until = time.monotonic() + SECONDS_TO_FINISH
+        while self._thread.is_alive() and time.monotonic() < until:
+            self._thread.join(0.5)
+            alive()
         if self._error is not None:
             raise self._error
         if not self._answer:

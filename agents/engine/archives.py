@@ -43,7 +43,7 @@ class Archive(Protocol):
     def give(self, key: str, sink: Callable[[int], T], *, progress: Told, cancelled: Callable[[], bool]) -> T:
         """Verify it, then call `sink` in a thread with a descriptor to read its tar from; returns what it returns."""
 
-    def verify(self, key: str) -> Manifest:
+    def verify(self, key: str, *, cancelled: Callable[[], bool]) -> Manifest:
         """Read it as a whole and compare; returns its manifest."""
 
     def manifest(self, key: str) -> Manifest:

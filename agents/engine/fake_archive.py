@@ -50,8 +50,9 @@ class FakeArchive(Archive):
         progress(len(content))
         return answer
 
-    def verify(self, key: str) -> Manifest:
+    def verify(self, key: str, *, cancelled: Callable[[], bool]) -> Manifest:
         self.hooks.enter("verify")
+        _look(cancelled)
         return self._found(key)[0]
 
     def manifest(self, key: str) -> Manifest:

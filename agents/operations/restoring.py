@@ -16,7 +16,7 @@ from agents.operations.errors import Conflict, OperationError
 from agents.operations.leases import LeaseLost
 from agents.operations.progress import Progress
 from agents.operations.snapshot_policy import WantedRestore
-from agents.operations.snapshotting import Taking, check_attempts, discard, fail, keep, making, succeed
+from agents.operations.snapshotting import Taking, check_attempts, discard, fail, keep, making, succeed, teller
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +127,7 @@ class Restoring:
         before, self._uncertain = self._uncertain, True
         try:
             self._engines.archive.give(
-                wanted.snapshot.key, sink, progress=lambda done: None, cancelled=self._progress.cancelled
+                wanted.snapshot.key, sink, progress=teller(self._progress), cancelled=self._progress.cancelled
             )
         except BrokerUnreachable:
             raise  # it may be done all the same

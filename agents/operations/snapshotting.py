@@ -8,7 +8,7 @@ import time
 from django.db import transaction
 from django.utils import timezone
 
-from agents.engine.archives import Draft, Manifest
+from agents.engine.archives import Draft, Manifest, Told
 from agents.engine.errors import ArchiveRefused, EngineError
 from agents.engine.types import Packed
 from agents.models import AgentState, Operation, OperationState, OperationStep, StateSnapshot, User
@@ -69,7 +69,7 @@ class Taking:
         self._row = row
         self._engines = engines
         self._progress = progress
-        self._told = 0.0
+        self._tell = teller(progress)
 
     def take(self) -> Manifest:
         """Steps snapshot-copy and snapshot-store; the agent, if one has the state, is frozen during the first."""
@@ -122,7 +122,7 @@ class Taking:
     def _stored(self) -> Manifest | None:
         """What an earlier attempt stored, if that is whole and of this state; removed otherwise."""
         try:
-            manifest = self._engines.archive.verify(self._row.key)
+            manifest = self._engines.archive.verify(self._row.key, cancelled=self._progress.cancelled)
         except ArchiveRefused as refused:
             if refused.code == "missing":
                 return None
@@ -137,10 +137,18 @@ class Taking:
         if (agent := live_agent(self._state)) is not None:
             freezing.thaw(self._engines, agent.key)
 
-    def _tell(self, done: int) -> None:
-        if time.monotonic() - self._told > TELL_EVERY:
-            self._told = time.monotonic()
-            self._progress.log(f"{done / 1024**2:.0f} MB carried")
+
+def teller(progress: Progress) -> Told:
+    """Writes now and then how far a stream is."""
+    told = 0.0
+
+    def tell(done: int) -> None:
+        nonlocal told
+        if time.monotonic() - told > TELL_EVERY:
+            told = time.monotonic()
+            progress.log(f"{done / 1024**2:.0f} MB carried")
+
+    return tell
 
 
 def check_attempts(operation: Operation) -> None:

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from agents.broker import owner, workers
-from agents.broker.workers import Worker, Workers
+from agents.broker.workers import MOST_STREAMS, STREAM, Worker, Workers
 
 
 def finish(pool: Workers, worker: Worker) -> bool:
@@ -157,3 +157,25 @@ def _is_open(fd: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def test_one_account_carries_one_state_at_a_time_and_nobody_else_waits_for_it() -> None:
+    workers = Workers()
+    for number in range(MOST_STREAMS):
+        share = f"account{number}{STREAM}"
+        assert workers.refusal(share=share, launch=f"{number}") == ""
+        workers.running[number] = _running(share, launch=f"{number}")
+        assert "Another state" in workers.refusal(share=share, launch="more")
+    assert "being carried" in workers.refusal(share=f"late{STREAM}", launch="late")
+    assert workers.refusal(share="account1", launch="") == "", "looking goes on"
+    assert workers.refusal(share="account1:launch", launch="a" * 32) == ""
+
+
+def test_a_state_is_carried_one_way_at_a_time() -> None:
+    workers = Workers()
+    workers.running[1] = _running(f"ann{STREAM}", launch="state")
+    assert "Another state" in workers.refusal(share=f"ben{STREAM}", launch="state")
+
+
+def _running(share: str, *, launch: str) -> Worker:
+    return Worker(pid=0, pidfd=-1, pipe=-1, share=share, launch=launch, until=0.0)
