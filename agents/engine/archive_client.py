@@ -158,7 +158,8 @@ class _Connection:
         frame = wire.encode(request, most=wire.MOST_REQUEST)
         try:
             sent = socket.send_fds(self._sock, [frame], list(descriptors)) if descriptors else 0
-            self._sock.sendall(frame[sent:])
+            if sent < len(frame):  # sending nothing to one who has answered and gone already is an error, too
+                self._sock.sendall(frame[sent:])
         except OSError as error:
             raise _away(error) from error
 

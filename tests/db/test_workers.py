@@ -40,7 +40,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def with_threads(world: World, **changed: Any) -> Workers:
     """Workers whose calls can be given up, as in the runner."""
-    engines = Engines(**{"engine": world.engine, "broker": world.broker, "image_for": world.images.image_for} | changed)
+    made = {"engine": world.engine, "broker": world.broker, "image_for": world.images.image_for}
+    engines = Engines(**made | {"archive": world.engines.archive} | changed)
     process = leases.process_name()
     return Workers(engines, streams=world.streams, secrets=world.secrets, process=process, threads=0)
 

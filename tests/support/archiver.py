@@ -63,7 +63,10 @@ class Archiver:
 
     def files(self) -> list[str]:
         """Everything below its directory."""
-        return sorted(str(found.relative_to(self.snapshots)) for found in self.snapshots.rglob("*"))
+        found: list[str] = []
+        for place, folders, files in os.walk(self.snapshots):  # what goes meanwhile is gone, and no error
+            found += [str(pathlib.Path(place, name).relative_to(self.snapshots)) for name in (*folders, *files)]
+        return sorted(found)
 
 
 @contextlib.contextmanager
