@@ -28,7 +28,7 @@ def place() -> Iterator[pathlib.Path]:
     import tempfile
 
     assert os.geteuid() == 0, "needs root"
-    made = pathlib.Path(tempfile.mkdtemp(prefix="jkt-tar-", dir="/var/tmp"))
+    made = pathlib.Path(tempfile.mkdtemp(prefix="jkt-tar-", dir="/dev/shm"))
     made.chmod(0o755)
     for name in ("state", "target"):
         (made / name).mkdir(mode=0o700)
