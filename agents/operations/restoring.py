@@ -94,6 +94,7 @@ class Restoring:
             mine = Operation.objects.filter(pk=self._operation.pk, lease_owner=self._operation.lease_owner)
             if not mine.update(agent_state=made):
                 raise LeaseLost
+            audit.record("state.make", actor=owner, operation=self._operation, summary=f"{name}, for a snapshot")
         self._operation.agent_state = made
         self._progress.log(f"It becomes the state {name}.")
         return made
@@ -145,7 +146,9 @@ class Restoring:
         except EngineError as error:
             logger.warning("snapshot %s: not removed: %s", row.key, error.message)
             return
-        row.delete()
+        with transaction.atomic(durable=True):
+            audit.record("snapshot.unneeded", actor=row.owner, operation=self._operation, summary=str(row))
+            row.delete()
 
     def _forget_new_state(self) -> None:
         state = self._operation.agent_state
@@ -153,4 +156,6 @@ class Restoring:
             return
         if state.owner_id == self._operation.requested_by_id and state.created_at >= self._operation.created_at:
             self._operation.agent_state = None
-            state.delete()
+            with transaction.atomic(durable=True):
+                audit.record("state.unneeded", actor=state.owner, operation=self._operation, summary=state.name)
+                state.delete()

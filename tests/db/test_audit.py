@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import ast
 import pathlib
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.db import models
 
-from agents.engine.errors import EngineUnreachable
-from agents.engine.types import AccountLink
 from agents.models import (
     Agent,
+    AgentState,
     AuditEvent,
     HostAccount,
     MountGrant,
     Operation,
     OperationLog,
     OperationStep,
+    StateSnapshot,
     User,
 )
-from agents.operations import accounts, audit, exile, launch, lifecycle, reconcile, retention, retrying
-from agents.operations.ejecting import exile_here
+from agents.operations import (
+    audit,
+    launch,
+)
 from agents.operations.errors import OperationError
-from agents.operations.exile import Scope
-from tests import factories
+from tests.db.audit_changes import CHANGES
 from tests.db.conftest import World
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("gate")]
@@ -58,6 +58,15 @@ AUDITED: dict[str, str] = {
     "reconcile._note": "reconcile",
     "retention._forget_logs": "forget",
     "retention._forget_operations": "forget",
+    "restoring.Restoring._forget_new_state": "run refused restore",
+    "restoring.Restoring._forget_saved": "run refused replacement",
+    "restoring.Restoring._new_state": "run restore",
+    "restoring.Restoring.run": "run restore",
+    "snapshot_sweep._forget": "sweep snapshots",
+    "snapshots.request_restore": "restore",
+    "snapshots.request_snapshot": "snapshot",
+    "snapshotting.keep": "run snapshot",
+    "snapshotting.run_snapshot": "run snapshot",
     "transitions.move_agent": "run launch",
     "transitions.move_operation": "run launch",
 }
@@ -67,6 +76,8 @@ BOOKKEEPING: dict[str, str] = {
     "leases._take": "which process works on an operation that is in the audit",
     "leases.beat": "that it still does",
     "progress.Progress.flush": "output",
+    "snapshotting.making": "what a snapshot that is in the audit is going to be; it counts once it is kept",
+    "snapshotting.discard": "the same, when it came to nothing: the end of its operation is in the audit",
     "progress.Progress._mark": "where an operation is; its end is in the audit",
     "progress.Progress.close_steps": "the same, in the transaction of that end",
 }
@@ -100,125 +111,6 @@ def test_whoever_writes_rows_is_in_a_table() -> None:
     assert set(AUDITED.values()) <= CHANGES.keys()
 
 
-# ── Changes: what is prepared, and the change itself ──
-
-Change = Callable[[World, User], Callable[[], object]]
-
-
-def running(world: World, alice: User) -> Agent:
-    launch.request_launch(alice, factories.launch_request())
-    assert world.work().state == "succeeded"
-    return Agent.objects.get()
-
-
-def _launch(world: World, alice: User) -> Callable[[], object]:
-    return lambda: launch.request_launch(alice, factories.launch_request())
-
-
-def _run_launch(world: World, alice: User) -> Callable[[], object]:
-    launch.request_launch(alice, factories.launch_request())
-    return world.work
-
-
-def _fail_launch(world: World, alice: User) -> Callable[[], object]:
-    launch.request_launch(alice, factories.launch_request())
-    world.engine.errors["start"] = EngineUnreachable("away")
-    return world.work
-
-
-def _retry(world: World, alice: User) -> Callable[[], object]:
-    failed = _fail_launch(world, alice)()
-    return lambda: retrying.request_retry(alice, failed.pk)  # type: ignore[attr-defined]
-
-
-def _cancel(world: World, alice: User) -> Callable[[], object]:
-    queued = launch.request_launch(alice, factories.launch_request())
-    return lambda: lifecycle.request_cancel(alice, queued.pk)
-
-
-def _cancel_running(world: World, alice: User) -> Callable[[], object]:
-    under_way = factories.launch(alice, state="running", lease_owner="1.1.x")
-    return lambda: lifecycle.request_cancel(alice, under_way.pk)
-
-
-def _eject(world: World, alice: User) -> Callable[[], object]:
-    agent = running(world, alice)
-    return lambda: lifecycle.request_eject(alice, agent.key)
-
-
-def _run_eject(world: World, alice: User) -> Callable[[], object]:
-    _eject(world, alice)()
-    return world.work
-
-
-def _exile(world: World, alice: User) -> Callable[[], object]:
-    running(world, alice)
-    return lambda: exile.request_exile(alice, scope=Scope.OWN)
-
-
-def _run_exile(world: World, alice: User) -> Callable[[], object]:
-    _exile(world, alice)()
-    return world.work
-
-
-def _exile_here(world: World, alice: User) -> Callable[[], object]:
-    running(world, alice)
-    return lambda: exile_here(world.engines, streams=world.streams, scope=Scope.EVERYONE)
-
-
-def _reconcile(world: World, alice: User) -> Callable[[], object]:
-    running(world, alice)
-    world.end(world.engine.target.containers()[0].id)
-    return lambda: reconcile.reconcile(world.engines, streams=world.streams)
-
-
-def _forget(world: World, alice: User) -> Callable[[], object]:
-    agent = factories.agent(alice, state="failed")
-    old = factories.launch(alice, agent=agent, state="failed", finished_at="2020-01-01T00:00:00Z")
-    OperationLog.objects.create(operation=old, text="old")
-    return retention.forget_old
-
-
-def _link(world: World, alice: User) -> Callable[[], object]:
-    link = AccountLink(web_user="alice", account="a", uid=1001, linked_at="2026-01-01T00:00:00+00:00", how="test")
-    return lambda: accounts.mirror_links([link])
-
-
-def _unlink(world: World, alice: User) -> Callable[[], object]:
-    _link(world, alice)()
-    return lambda: accounts.mirror_links([])
-
-
-def _one_time(world: World, alice: User) -> Callable[[], object]:
-    password = accounts.renew_one_time_password("alice")
-    backend = accounts.OneTimeAwareBackend()
-    return lambda: backend.authenticate(None, username="alice", password=password)
-
-
-CHANGES: dict[str, Change] = {
-    "launch": _launch,
-    "run launch": _run_launch,
-    "fail launch": _fail_launch,
-    "retry": _retry,
-    "cancel": _cancel,
-    "cancel running": _cancel_running,
-    "eject": _eject,
-    "run eject": _run_eject,
-    "exile": _exile,
-    "run exile": _run_exile,
-    "exile here": _exile_here,
-    "reconcile": _reconcile,
-    "forget": _forget,
-    "link": _link,
-    "unlink": _unlink,
-    "one-time password": _one_time,
-    "first administrator": lambda world, alice: lambda: accounts.first_administrator("root", password="p"),
-    "add person": lambda world, alice: lambda: accounts.add_person("dave", insecure_http=True),
-    "renew one-time password": lambda world, alice: lambda: accounts.renew_one_time_password("alice"),
-    "change password": lambda world, alice: (
-        lambda: accounts.change_password(alice, new="another good long one", old=factories.PASSWORD)
-    ),
-}
 # Where an operation is, and who works on it, is bookkeeping: it may change although nothing is written down.
 _NOT_COMPARED = {
     Operation: {"state", "step", "attempt", "lease_owner", "lease_until", "heartbeat", "started_at"},
@@ -229,11 +121,16 @@ _NOT_COMPARED = {
 def rows() -> dict[str, list[dict[str, Any]]]:
     """All that an audit event has to tell of."""
     found: dict[str, list[dict[str, Any]]] = {}
-    tables: tuple[type[models.Model], ...] = (Agent, Operation, MountGrant, HostAccount, User, OperationLog)
+    tables: tuple[type[models.Model], ...] = (
+        *(Agent, Operation, MountGrant, HostAccount, User),
+        *(AgentState, StateSnapshot),
+    )
     for model in tables:
         left_out = _NOT_COMPARED.get(model, set())
         names = [field.attname for field in model._meta.concrete_fields if field.attname not in left_out]
         found[model.__name__] = list(model._default_manager.order_by("pk").values(*names))
+    # New output is bookkeeping, too; that old output goes is not.
+    found["output"] = list(OperationLog.objects.filter(text="old").values("pk"))
     over = Operation.objects.filter(state__in=("succeeded", "failed", "cancelled"))
     found["over"] = list(over.order_by("pk").values("pk", "state"))
     found["closed"] = list(OperationStep.objects.filter(state="skipped").order_by("pk").values("pk"))
