@@ -17,6 +17,8 @@ class Config:
 
     data: Path
     stage: Path
+    states: Path
+    trash: Path
     keys: Path
     links_file: Path
     first_password_file: Path
@@ -39,6 +41,8 @@ class Config:
         return cls(
             data=instance.data,
             stage=instance.stage.resolve(),  # as mountinfo names it
+            states=instance.states,
+            trash=instance.trash,
             keys=instance.keys,
             links_file=instance.links_file,
             first_password_file=instance.first_password_file,

@@ -27,6 +27,7 @@ MODE_CODES = frozenset({"not-writable"})
 GENERAL_CODES = frozenset(
     {"not-linked", "account-changed", "account-refused", "name-service", "ids-clash", "forbidden", "busy"}
     | {"bad-request", "too-many", "conflict", "unknown-launch", "mismatch", "firewall", "internal"}
+    | {"no-state", "state-account", "state-in-use", "not-deleted"}
 )
 
 LAUNCH = re.compile(r"[0-9a-f]{32}")
@@ -86,6 +87,7 @@ class Request:
     most: int = MOST_LISTED
     pid: int = 0
     secrets: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False)
+    state: str = ""
 
 
 def parse(message: Mapping[str, Any]) -> Request:
@@ -190,6 +192,7 @@ FIELDS: Mapping[str, Callable[[object], Any]] = {
     "most": _number("most", 1, MOST_LISTED),
     "pid": _number("pid", 2, 2**31 - 1),
     "secrets": _secrets,
+    "state": _matching("state", LAUNCH, "32 hexadecimal digits"),
 }
 
 # Operation → keys that must be there, keys that may be.
@@ -200,11 +203,15 @@ OPERATIONS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "unlink": (("web_user",), ()),
     "check": (("web_user", "mounts"), ()),
     "list": (("web_user", "path"), ("prefix", "most")),
-    "stage": (("web_user", "launch", "mounts"), ()),
+    "stage": (("web_user", "launch", "mounts"), ("state",)),
     "admit": (("launch", "pid", "secrets"), ()),
     "release": (("launch",), ()),
     "staged": ((), ()),
     "forget_first_password": ((), ()),
+    "make_state": (("web_user", "state"), ()),
+    "measure_state": (("state",), ()),
+    "states": ((), ()),
+    "purge_state": (("state",), ()),
 }
 ONLY_ROOT = frozenset({"link", "unlink"})
-ACTS = frozenset({"stage", "admit", "release"})  # do more than look, and may take longer
+ACTS = frozenset({"stage", "admit", "release", "make_state", "measure_state", "purge_state"})  # do more than look, and may take longer

@@ -40,6 +40,20 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     "mismatch": ("The container is not what was prepared: {reason}.", "The launch is ended; launch again."),
     "firewall": ("The firewall of the agents' network is not in place: {reason}.", "Run, as root: manage.py doctor"),
     "internal": ("The broker failed at {what}.", "Its log names the reason; run, as root: manage.py doctor"),
+    # the state
+    "no-state": (
+        "The state {state} is not on this machine any more.",
+        "Launch with a fresh state, or restore a snapshot of it.",
+    ),
+    "state-account": (
+        "The state was made for another Unix account: it belongs to uid {other}, and {account} is uid {uid} now.",
+        "It is left as it is. Launch with a fresh state, or ask the administrator which account is the right one.",
+    ),
+    "state-in-use": ("The state {state} is being prepared for a launch.", "Eject the agent first."),
+    "not-deleted": (
+        "Something in the state cannot be deleted: {reason}.",
+        "Ask the administrator to look at the service's trash directory; it is tried again.",
+    ),
     # the path, as text
     "not-absolute": ("“{path}” is not an absolute path.", "Give the whole path, beginning with /."),
     "dot-dot": ("“{path}” contains “..” or “.” as a part.", "Give the plain path without them."),
