@@ -196,7 +196,7 @@ def _put_in_place(top: int, draft: str, key: str, identity: Identity) -> None:
         os.rename(draft, key, src_dir_fd=top, dst_dir_fd=top)
         return
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != identity.uid:
-        raise Refusal("no-state", account=identity.account)
+        raise Refusal("no-state", account=identity.account, state=key)
     syscalls.exchange(draft, key, at=top)
 
 

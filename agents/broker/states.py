@@ -28,7 +28,7 @@ def opened(config: Config, identity: Identity, key: str) -> Iterator[int]:
     try:
         found = os.fstat(fd)
         if found.st_uid != identity.uid or not stat.S_ISDIR(found.st_mode):
-            raise Refusal("no-state", account=identity.account)
+            raise Refusal("no-state", account=identity.account, state=key)
         yield fd
     finally:
         os.close(fd)
