@@ -8,14 +8,13 @@ import logging
 import os
 import resource
 import secrets
-import shutil
 import signal
 import stat
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from agents.broker import accounts, owner, states, syscalls
+from agents.broker import accounts, deleting, owner, states, syscalls
 from agents.broker.accounts import Identity
 from agents.broker.config import Config
 from agents.broker.packing import Packer
@@ -26,6 +25,7 @@ from agents.broker.unpacking import Unpacker
 log = logging.getLogger(__name__)
 
 SECONDS_TO_STREAM = 900.0  # in all
+SECONDS_TO_DELETE = 10.0
 SECONDS_OF_SILENCE = 60  # without a byte: the other side, or a disk, hangs
 MOST_MEMORY = 1024**3  # of the child: what is in a state must not cost the host more
 DRAFT = ".restore-"
@@ -216,10 +216,12 @@ def clean_up(config: Config) -> None:
 
 
 def _throw_away(top: int, name: str, uid: int, config: Config) -> None:
-    """Move it to the trash, if it is there, and remove it."""
+    """Move it to the trash, if it is there, and delete it as its owner; what takes longer is done by the sweep."""
     target = config.trash / f"{uid}-{secrets.token_hex(16)}"
     try:
         os.rename(name, target, src_dir_fd=top)
     except FileNotFoundError:
         return
-    shutil.rmtree(target, ignore_errors=True)
+    with contextlib.suppress(Refusal, OSError, owner.Failed):
+        if deleting.delete_as(uid, target, until=time.monotonic() + SECONDS_TO_DELETE)[0]:
+            os.rmdir(target)

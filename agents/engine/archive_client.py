@@ -158,7 +158,7 @@ class _Connection:
         frame = wire.encode(request, most=wire.MOST_REQUEST)
         try:
             sent = socket.send_fds(self._sock, [frame], list(descriptors)) if descriptors else 0
-            if sent < len(frame):  # sending nothing to one who has answered and gone already is an error, too
+            if sent < len(frame):  # sending nothing fails, too, where the answer came and the door is shut
                 self._sock.sendall(frame[sent:])
         except OSError as error:
             raise _away(error) from error

@@ -6,162 +6,19 @@ import os
 import pathlib
 import pwd
 import secrets
-import shutil
 import socket
 import subprocess
-import tempfile
-from collections.abc import Callable, Iterator
 
 import pytest
 
 from agents.archiver import store, stream
 from agents.archiver.stream import Problem
 from agents.broker import tars, wire
-from agents.engine.archives import Archive
-from agents.engine.errors import ArchiveRefused, ArchiveUnreachable, BrokerRefused, Cancelled
-from agents.engine.fake_archive import FakeArchive
+from agents.engine.errors import ArchiveRefused, ArchiveUnreachable, BrokerRefused
 from agents.host.instance import USER_ARCH
-from tests.support.archiver import Archiver, archiver
+from tests.support.archiver import Archiver
 from tests.support.service import wait_for
-
-CONTENT = secrets.token_bytes(200_000)
-TAR = tars.header(tars.Entry(name=b"f", kind=tars.FILE, size=len(CONTENT))) + CONTENT
-TAR += bytes(tars.padding(len(CONTENT))) + tars.END
-SAID = {"entries": 1, "bytes": len(CONTENT), "state": "s"}
-
-
-@pytest.fixture(scope="module")
-def place() -> Iterator[pathlib.Path]:
-    made = pathlib.Path(tempfile.mkdtemp(prefix="jkt-arch-", dir="/var/tmp"))
-    made.chmod(0o711)
-    yield made
-    shutil.rmtree(made)
-
-
-@pytest.fixture(scope="module")
-def process(place: pathlib.Path) -> Iterator[Archiver]:
-    with archiver(place) as made:
-        yield made
-
-
-@pytest.fixture(params=["fake", "real"])
-def archive(request: pytest.FixtureRequest) -> Archive:
-    """The contract's two keepers."""
-    if request.param == "fake":
-        return FakeArchive()
-    return request.getfixturevalue("process").client  # type: ignore[no-any-return]
-
-
-def key() -> str:
-    return secrets.token_hex(16)
-
-
-def pour(content: bytes = TAR) -> Callable[[int], str]:
-    def source(fd: int) -> str:
-        with open(fd, "wb", closefd=False) as file:
-            file.write(content)
-        return "poured"
-
-    return source
-
-
-def verified(archive: Archive, name: str) -> dict[str, object]:
-    return dict(archive.verify(name, cancelled=lambda: False))
-
-
-def kept(archive: Archive, name: str, *, content: bytes = TAR, said: dict[str, object] | None = None) -> None:
-    with archive.draft(name, progress=lambda done: None, cancelled=lambda: False) as draft:
-        assert draft.fill(pour(content)) == "poured"
-        draft.keep(said or SAID)
-
-
-def taken(archive: Archive, name: str) -> bytes:
-    def sink(fd: int) -> bytes:
-        with open(fd, "rb", closefd=False) as file:
-            return file.read()
-
-    return archive.give(name, sink, progress=lambda done: None, cancelled=lambda: False)
-
-
-# The contract, on both
-
-
-def test_what_was_stored_comes_back(archive: Archive) -> None:
-    name = key()
-    kept(archive, name)
-    assert taken(archive, name) == TAR
-    manifest = verified(archive, name)
-    assert (manifest["state"], len(str(manifest["sha256"]))) == ("s", 64)
-    assert archive.manifest(name) == manifest
-    assert name in archive.all_keys()
-
-
-def test_it_is_removed_once(archive: Archive) -> None:
-    name = key()
-    kept(archive, name)
-    assert archive.remove(name)
-    assert not archive.remove(name)
-    assert name not in archive.all_keys()
-    for ask in (lambda missing: verified(archive, missing), archive.manifest, lambda missing: taken(archive, missing)):
-        with pytest.raises(ArchiveRefused) as refused:
-            ask(name)
-        assert refused.value.code == "missing"
-
-
-def test_a_key_is_used_once(archive: Archive) -> None:
-    name = key()
-    kept(archive, name)
-    with pytest.raises(ArchiveRefused) as refused:
-        kept(archive, name)
-    assert refused.value.code == "exists"
-    assert taken(archive, name) == TAR
-
-
-def test_a_draft_that_is_not_kept_was_never_there(archive: Archive) -> None:
-    name = key()
-    with archive.draft(name, progress=lambda done: None, cancelled=lambda: False) as draft:
-        draft.fill(pour())
-    assert name not in archive.all_keys()
-    kept(archive, name)
-
-
-def test_what_the_source_raises_is_raised(archive: Archive) -> None:
-    def fails(fd: int) -> None:
-        os.write(fd, b"x" * 100)
-        raise BrokerRefused("The disk is broken.", code="stream")
-
-    name = key()
-    with (
-        pytest.raises(BrokerRefused, match="disk is broken"),
-        archive.draft(name, progress=lambda done: None, cancelled=lambda: False) as draft,
-    ):
-        draft.fill(fails)
-    assert name not in archive.all_keys()
-
-
-def test_what_the_sink_raises_is_raised(archive: Archive) -> None:
-    def fails(fd: int) -> None:
-        os.read(fd, 100)
-        raise BrokerRefused("The disk is full.", code="stream")
-
-    name = key()
-    kept(archive, name)
-    with pytest.raises(BrokerRefused, match="disk is full"):
-        archive.give(name, fails, progress=lambda done: None, cancelled=lambda: False)
-    assert taken(archive, name) == TAR
-
-
-def test_cancelling_leaves_nothing(archive: Archive) -> None:
-    name = key()
-    with (
-        pytest.raises(Cancelled),
-        archive.draft(name, progress=lambda done: None, cancelled=lambda: True) as draft,
-    ):
-        draft.fill(pour())
-    assert name not in archive.all_keys()
-
-
-# The process
+from tests.unit.archiver.kit import SAID, TAR, kept, key, pour, taken, verified
 
 
 def test_it_runs_as_its_own_account_with_nothing_else_open(process: Archiver) -> None:
