@@ -1,5 +1,6 @@
 """A state goes through the real broker, as its owner, into the real archiver and back."""
 
+# ruff: noqa: F811 fixtures are imported
 from __future__ import annotations
 
 import os
@@ -16,12 +17,12 @@ import pytest
 from agents.broker import wire
 from agents.broker.protocol import request
 from agents.engine.errors import ArchiveUnreachable, BrokerRefused, Cancelled
+from tests.docker_live.broker_fixtures import ann, ben, home, kit, make, system_group  # noqa: F401
 from tests.docker_live.broker_kit import Kit
 from tests.support.archiver import Archiver, archiver
 from tests.support.machine import run
 
 pytestmark = pytest.mark.live
-pytest_plugins = ["tests.docker_live.broker_fixtures"]
 
 CONFIGURATION = b'{"theme": "dark", "oauthAccount": {"accountUuid": "u"}, "primaryApiKey": "sk-1"}'
 
