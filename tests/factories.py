@@ -7,7 +7,8 @@ from typing import Any
 
 from agents.engine.types import MountRequest
 from agents.models import Agent, AgentClass, AgentState, AgentStatus, Operation, OperationKind, StateSnapshot, User
-from agents.operations.launch import GIB, STEPS, LaunchRequest, add_steps, free_name
+from agents.operations.launch import GIB, STEPS, LaunchRequest, add_steps
+from agents.operations.states import free_name
 
 PASSWORD = "correct horse battery staple"
 
@@ -70,12 +71,16 @@ def agent(owner: User, **fields: Any) -> Agent:
 def launch(owner: User, *, mounts: tuple[MountRequest, ...] | None = None, **fields: Any) -> Operation:
     """A queued launch with its starting agent."""
     starting = fields.pop("agent", None) or agent(owner, state=AgentStatus.STARTING)
+    if starting.agent_state is None:
+        starting.agent_state = AgentState.objects.filter(name=starting.name).first() or state(owner, name=starting.name)
+        starting.save(update_fields=["agent_state"])
     wanted = mounts if mounts is not None else (mount(),)
     operation = Operation.objects.create(
         kind=OperationKind.LAUNCH,
         agent=starting,
         requested_by=owner,
-        request={"mounts": [dataclasses.asdict(one) for one in wanted]},
+        agent_state=fields.pop("agent_state", starting.agent_state),
+        request={"mounts": [dataclasses.asdict(one) for one in wanted], "fresh": True},
         **fields,
     )
     add_steps(operation, STEPS)

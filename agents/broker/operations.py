@@ -101,7 +101,7 @@ def _measure_state(request: Request, config: Config, _until: float) -> Reply:
     return {"ok": True, **measuring.measure(config, request.state, until=time.monotonic() + SECONDS_FOR_A_TREE)}
 
 
-def _states(_request: Request, config: Config, _until: float) -> Reply:
+def _list_states(_request: Request, config: Config, _until: float) -> Reply:
     return {"ok": True, "states": states.listed(config), "trash": sorted(states.trashed(config))}
 
 
@@ -125,6 +125,6 @@ HANDLERS: Mapping[str, Callable[[Request, Config, float], Reply]] = {
     "forget_first_password": _forget_first_password,
     "make_state": _make_state,
     "measure_state": _measure_state,
-    "states": _states,
+    "list_states": _list_states,
     "purge_state": _purge_state,
 }

@@ -226,7 +226,7 @@ OPERATIONS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "forget_first_password": ((), ()),
     "make_state": (("web_user", "state"), ()),
     "measure_state": (("state",), ()),
-    "states": ((), ()),
+    "list_states": ((), ()),
     "purge_state": (("state",), ()),
 }
 ONLY_ROOT = frozenset({"link", "unlink"})

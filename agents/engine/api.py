@@ -11,6 +11,7 @@ from agents.engine.types import (
     BuildSpec,
     CheckedMount,
     ContainerInfo,
+    Deleted,
     EngineEvent,
     EngineInfo,
     HostIdentity,
@@ -19,10 +20,13 @@ from agents.engine.types import (
     MountRequest,
     Packed,
     Staging,
+    StateSize,
+    StatesOnDisk,
 )
 
 GATE_DIR = "/run/jackin/gate"
 SECRETS_DIR = "/run/jackin/secrets"
+STATE_DIR = "/jackin/state"
 
 
 class Engine(Protocol):
@@ -125,8 +129,8 @@ class Broker(Protocol):
     def check(self, web_user: str, mounts: Sequence[MountRequest]) -> list[CheckedMount | MountProblem]:
         """Look at each mount as the owner; one answer each, in order. Changes nothing."""
 
-    def stage(self, web_user: str, launch: str, mounts: Sequence[MountRequest]) -> Staging:
-        """Open, id-map and mount all of them for `launch` (32 hex digits); all or nothing.
+    def stage(self, web_user: str, launch: str, mounts: Sequence[MountRequest], *, state: str = "") -> Staging:
+        """Open, id-map and mount all of them, and the state `state`, for `launch` (32 hex digits); all or nothing.
 
         Idempotent by `launch`: the same request again returns the same staging. Raises BrokerRefused with `index`.
         """
@@ -140,6 +144,24 @@ class Broker(Protocol):
 
     def staged(self) -> list[str]:
         """Launches that still have something staged."""
+
+    def make_state(self, web_user: str, state: str) -> bool:
+        """Make the empty directory of the state `state` (32 hex digits), the owner's own; False when it is there.
+
+        Idempotent. Raises BrokerRefused `state-account` when it was made for another Unix account.
+        """
+
+    def measure_state(self, state: str) -> StateSize:
+        """Count a state as its owner, some seconds at most. Raises BrokerRefused `no-state`."""
+
+    def list_states(self) -> StatesOnDisk:
+        """All states on the host."""
+
+    def purge_state(self, state: str) -> Deleted:
+        """Move the state to the trash and delete of it what some seconds allow; call again until it is done.
+
+        Idempotent: a state that is nowhere is done. Raises BrokerRefused `state-in-use`, `not-deleted`.
+        """
 
     def archive(self, web_user: str, state: str, *, with_logins: bool, stream: int) -> Packed:
         """Write the state `state` (32 hex digits) of the owner as a tar into the pipe `stream`, as the owner.

@@ -11,12 +11,15 @@ from agents.engine.errors import BrokerRefused, BrokerUnreachable
 from agents.engine.types import (
     AccountLink,
     CheckedMount,
+    Deleted,
     HostIdentity,
     MountProblem,
     MountRequest,
     Packed,
     StagedMount,
     Staging,
+    StateSize,
+    StatesOnDisk,
 )
 
 SECONDS = 5.0  # the broker answers or refuses within 3
@@ -62,15 +65,33 @@ class BrokerClient:
         reply = self._ask("list", web_user=web_user, path=path, prefix=prefix, most=most)
         return list(reply["names"]), bool(reply["more"])
 
-    def stage(self, web_user: str, launch: str, mounts: Sequence[MountRequest]) -> Staging:
-        reply = self._ask("stage", web_user=web_user, launch=launch, mounts=_sent(mounts))
+    def stage(self, web_user: str, launch: str, mounts: Sequence[MountRequest], *, state: str = "") -> Staging:
+        wanted = {"state": state} if state else {}
+        reply = self._ask("stage", web_user=web_user, launch=launch, mounts=_sent(mounts), **wanted)
         return Staging(
             launch=reply["launch"],
             mounts=tuple(StagedMount(**mount) for mount in reply["mounts"]),
             gate=reply["gate"],
             secrets=reply["secrets"],
             groups=tuple(reply["groups"]),
+            state=reply["state"],
         )
+
+    def make_state(self, web_user: str, state: str) -> bool:
+        return bool(self._ask("make_state", web_user=web_user, state=state)["made"])
+
+    def measure_state(self, state: str) -> StateSize:
+        reply = self._ask("measure_state", state=state)
+        return StateSize(**{key: reply[key] for key in ("size", "entries", "logins", "whole")})
+
+    def list_states(self) -> StatesOnDisk:
+        reply = self._ask("list_states")
+        kept = frozenset(key for keys in reply["states"].values() for key in keys)
+        return StatesOnDisk(kept=kept, trash=frozenset(reply["trash"]))
+
+    def purge_state(self, state: str) -> Deleted:
+        reply = self._ask("purge_state", state=state)
+        return Deleted(done=bool(reply["done"]), removed=int(reply["removed"]))
 
     def admit(self, launch: str, *, pid: int, secrets: Mapping[str, str]) -> None:
         self._ask("admit", launch=launch, pid=pid, secrets=dict(secrets))

@@ -13,7 +13,7 @@ from docker import errors as sdk_errors
 from docker.models.containers import Container
 from docker.types import LogConfig, Mount, Ulimit
 
-from agents.engine.api import GATE_DIR, SECRETS_DIR
+from agents.engine.api import GATE_DIR, SECRETS_DIR, STATE_DIR
 from agents.engine.errors import Conflict, EngineError, NotFound
 from agents.engine.types import LABEL_AGENT, LABEL_INSTANCE, LABEL_OPERATION, ContainerInfo, LaunchSpec, Staging
 
@@ -46,6 +46,7 @@ EXEC_SECONDS = 5
 def mounts(staging: Staging) -> list[Mount]:
     """The staged directories as bind mounts; parents before children, so that none hides another."""
     wanted = [(GATE_DIR, staging.gate, True), (SECRETS_DIR, staging.secrets, False)]
+    wanted += [(STATE_DIR, staging.state, False)] if staging.state else []
     wanted += [(m.destination, m.staged, m.mode == "ro") for m in staging.mounts]
     return [
         Mount(target=target, source=source, type="bind", read_only=read_only, propagation="rprivate")

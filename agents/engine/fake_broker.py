@@ -14,12 +14,15 @@ from agents.engine.hooks import Hooks
 from agents.engine.types import (
     AccountLink,
     CheckedMount,
+    Deleted,
     HostIdentity,
     MountProblem,
     MountRequest,
     Packed,
     StagedMount,
     Staging,
+    StateSize,
+    StatesOnDisk,
 )
 
 DEVICE = 2049
@@ -50,11 +53,12 @@ class FakeBroker(Broker):
         self.admitted: dict[str, int] = {}
         self.secrets: dict[str, dict[str, str]] = {}
         self.states: dict[tuple[str, str], bytes] = {}  # (web user, key) → content
+        self.trash: set[str] = set()
         self.restored: list[tuple[str, bool]] = []  # key, and whether logins came with it
         self.first_password_forgotten = False
         self._links: dict[str, AccountLink] = {}
         self._identities: dict[str, HostIdentity] = {}
-        self._staged: dict[str, tuple[tuple[MountRequest, ...], Staging]] = {}
+        self._staged: dict[str, tuple[tuple[MountRequest | str, ...], Staging]] = {}
         self._lock = threading.RLock()
 
     def add_link(self, web_user: str, account: str = "", *, uid: int = 1001, groups: tuple[str, ...] = ()) -> None:
@@ -95,15 +99,45 @@ class FakeBroker(Broker):
         account = self._account(web_user)
         return [self._look(account, mounts, index) for index in range(len(mounts))]
 
-    def stage(self, web_user: str, launch: str, mounts: Sequence[MountRequest]) -> Staging:
+    def make_state(self, web_user: str, state: str) -> bool:
+        self.hooks.enter("make_state")
+        self._account(web_user)
+        if (web_user, state) in self.states:
+            return False
+        self.states[web_user, state] = b""
+        return True
+
+    def measure_state(self, state: str) -> StateSize:
+        self.hooks.enter("measure_state")
+        content = next((data for (_, key), data in self.states.items() if key == state), None)
+        if content is None:
+            raise BrokerRefused("There is no such state.", code="no-state")
+        return StateSize(size=len(content), entries=1 if content else 0, logins=b"token" in content, whole=True)
+
+    def list_states(self) -> StatesOnDisk:
+        self.hooks.enter("states")
+        return StatesOnDisk(kept=frozenset(key for _, key in self.states), trash=frozenset(self.trash))
+
+    def purge_state(self, state: str) -> Deleted:
+        self.hooks.enter("purge_state")
+        for where in [each for each in self.states if each[1] == state]:
+            del self.states[where]
+            self.trash.add(state)
+            return Deleted(done=False, removed=1)  # the first call throws it away, another one ends it
+        self.trash.discard(state)
+        return Deleted(done=True, removed=1)
+
+    def stage(self, web_user: str, launch: str, mounts: Sequence[MountRequest], *, state: str = "") -> Staging:
         self.hooks.enter("stage")
         account = self._account(web_user)
         with self._lock:
             if launch in self._staged:
                 asked, staging = self._staged[launch]
-                if asked != tuple(mounts):
+                if asked != (*mounts, state):
                     raise BrokerRefused("This launch has other mounts staged.", code="mismatch")
                 return staging
+            if state and (web_user, state) not in self.states:
+                raise BrokerRefused("There is no such state.", code="no-state")
             staged = []
             for index, request in enumerate(mounts):
                 found = self._look(account, mounts, index)
@@ -118,8 +152,9 @@ class FakeBroker(Broker):
                 gate=f"{folder}/gate",
                 secrets=f"{folder}/secrets",
                 groups=groups,
+                state=f"{folder}/state" if state else "",
             )
-            self._staged[launch] = (tuple(mounts), staging)
+            self._staged[launch] = ((*mounts, state), staging)
             return staging
 
     def admit(self, launch: str, *, pid: int, secrets: Mapping[str, str]) -> None:

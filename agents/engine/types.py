@@ -68,6 +68,33 @@ class Staging:
     gate: str
     secrets: str
     groups: tuple[int, ...]
+    state: str = ""  # staged directory to bind at STATE_DIR (read-write), or empty
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StateSize:
+    """A state as it was measured. `size` in bytes on disk; `whole` is False when there is more than was counted."""
+
+    size: int
+    entries: int
+    logins: bool
+    whole: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StatesOnDisk:
+    """Keys of the states that lie on the host, and of those in the trash that are not deleted yet."""
+
+    kept: frozenset[str]
+    trash: frozenset[str]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Deleted:
+    """How far a deletion is: whether all is gone, and how many entries went with this call."""
+
+    done: bool
+    removed: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

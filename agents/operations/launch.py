@@ -5,20 +5,19 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from django.conf import settings
-from django.db import transaction
+from django.db import IntegrityError, transaction
 
-from agents.engine import naming
 from agents.engine.types import MountRequest
 from agents.models import LIVE_STATES, Agent, AgentClass, Operation, OperationKind, OperationStep, User
-from agents.operations import audit, gateway, mounts, permissions, selectors
+from agents.operations import audit, gateway, mounts, permissions, selectors, states
 from agents.operations.environment import parse_environment
 from agents.operations.errors import Conflict, Invalid, Refused, Unavailable
 from agents.operations.permissions import Action
 
-STEPS = ("identity", "mounts", "image", "network", "container", "verify", "ready")
+STEPS = ("identity", "state", "mounts", "image", "network", "container", "verify", "ready")
 LEAST_CPUS = 0.1
 LEAST_MEMORY_GB = 0.5
 LEAST_PIDS = 64
@@ -27,7 +26,10 @@ GIB = 2**30
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LaunchRequest:
-    """A launch as asked for. The first mount is the project; `environment` are NAME=value lines, never stored."""
+    """A launch as asked for. The first mount is the project; `environment` are NAME=value lines, never stored.
+
+    `state` is the key of the state to go on with, or empty for a fresh one.
+    """
 
     class_slug: str
     runtime: str
@@ -35,6 +37,7 @@ class LaunchRequest:
     cpus: float
     memory_gb: float
     pids: int
+    state: str = ""
     environment: str = dataclasses.field(default="", repr=False)
 
 
@@ -94,6 +97,8 @@ def _validate(user: User, request: LaunchRequest) -> Mapping[str, str]:
     agent_class = AgentClass.objects.filter(slug=request.class_slug).first()
     errors = class_problems(agent_class, slug=request.class_slug, runtime=request.runtime)
     errors |= limit_problems(cpus=request.cpus, memory_gb=request.memory_gb, pids=request.pids)
+    if request.state and (problem := states.problem_of(user, request.state, request.class_slug)):
+        errors["state"] = [problem]
     secrets: Mapping[str, str] = {}
     try:
         secrets = parse_environment(request.environment)
@@ -130,12 +135,15 @@ def _create(
     *,
     secrets_needed: bool,
 ) -> Operation:
-    with transaction.atomic(durable=True):
+    with _queueing():
         _check_room(user)
+        agent_class = AgentClass.objects.get(slug=request.class_slug)
+        state = states.for_launch(user, agent_class, request.state)
         agent = Agent.objects.create(
-            name=free_name(user.get_username(), request.class_slug),
+            name=state.name,
             owner=user,
-            agent_class=AgentClass.objects.get(slug=request.class_slug),
+            agent_class=agent_class,
+            agent_state=state,
             runtime=request.runtime,
             workdir=wanted[0].destination,
             cpus=request.cpus,
@@ -147,7 +155,8 @@ def _create(
             kind=OperationKind.LAUNCH,
             agent=agent,
             requested_by=user,
-            request={"mounts": [dataclasses.asdict(one) for one in wanted]},
+            agent_state=state,
+            request={"mounts": [dataclasses.asdict(one) for one in wanted], "fresh": not request.state},
             secrets_needed=secrets_needed,
         )
         add_steps(operation, STEPS)
@@ -161,14 +170,17 @@ def _create(
     return operation
 
 
+@contextlib.contextmanager
+def _queueing() -> Iterator[None]:
+    """One transaction; whoever was faster with the same name or state makes it a Conflict."""
+    try:
+        with transaction.atomic(durable=True):
+            yield
+    except IntegrityError:
+        raise Conflict("Something else was launched with this state meanwhile.", remedy="Look again.") from None
+
+
 def add_steps(operation: Operation, names: tuple[str, ...]) -> None:
     OperationStep.objects.bulk_create(
         OperationStep(operation=operation, position=position, name=name) for position, name in enumerate(names)
     )
-
-
-def free_name(username: str, slug: str) -> str:
-    """A name that no live agent has; call inside the transaction."""
-    begins = naming.primary_name(username, slug)
-    taken = Agent.objects.filter(name__startswith=begins, state__in=LIVE_STATES).values_list("name", flat=True)
-    return naming.agent_name(username, slug, taken=set(taken))

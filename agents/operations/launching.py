@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 
 from django.db import transaction
 
+from agents.engine.api import STATE_DIR
 from agents.engine.errors import BrokerRefused, EngineError
 from agents.engine.types import ContainerInfo, HostIdentity, LaunchSpec, Limits, MountRequest, Staging
-from agents.models import Agent, AgentStatus, MountGrant, Operation, OperationState, OperationStep, User
-from agents.operations import audit, cleanup, policy
+from agents.models import Agent, AgentState, AgentStatus, MountGrant, Operation, OperationState, OperationStep, User
+from agents.operations import audit, cleanup, policy, states
 from agents.operations.engines import Engines
 from agents.operations.environment import git_identity
 from agents.operations.errors import Cancelled, Conflict, OperationError, Refused, Unavailable
@@ -78,6 +79,9 @@ class _Launch:
     ) -> ContainerInfo:
         if self.operation.attempt > 1:
             self.patience.tidy(self._removal())
+        with self.progress.step("state"):
+            state = policy.checked_state(self.operation)
+            self.engines.broker.make_state(owner.get_username(), state.key)
         with self.progress.step("mounts"):
             staging = self._stage(agent, owner, wanted, identity)
         with self.progress.step("image"):
@@ -93,6 +97,9 @@ class _Launch:
             container = self._start(self._spec(agent, owner, identity, staging, image=image, network=network))
         with self.progress.step("verify"):
             self.engines.broker.admit(self.token, pid=container.pid, secrets=self.secrets or {})
+            with transaction.atomic(durable=True):
+                self._fence()
+                states.mark_used(agent)
         return container
 
     def _admitted_before(self, agent: Agent) -> ContainerInfo | None:
@@ -104,7 +111,8 @@ class _Launch:
 
     def _stage(self, agent: Agent, owner: User, wanted: tuple[MountRequest, ...], identity: HostIdentity) -> Staging:
         try:
-            staging = self.engines.broker.stage(owner.get_username(), self.token, wanted)
+            state = policy.checked_state(self.operation).key
+            staging = self.engines.broker.stage(owner.get_username(), self.token, wanted, state=state)
         except BrokerRefused as refused:
             if refused.index is None or refused.index >= len(wanted):
                 raise
@@ -153,6 +161,7 @@ class _Launch:
                 "JACKIN_CLASS": agent.agent_class.slug,
                 "JACKIN_RUNTIME": agent.runtime,
                 "JACKIN_WORKDIR": agent.workdir,
+                "JACKIN_STATE": STATE_DIR,
                 "JACKIN_GIT_NAME": name,
                 "JACKIN_GIT_EMAIL": email,
                 "TERM": "xterm-256color",
@@ -219,10 +228,13 @@ class _Launch:
         if left:
             text += " Not everything could be removed yet (" + " ".join(left) + "); it is tried again each minute."
         with transaction.atomic(durable=True):
-            self._end(text, remedy="" if cancelled else remedy_of(error), cancelled=cancelled)
+            unused = self._end(text, remedy="" if cancelled else remedy_of(error), cancelled=cancelled)
+        if unused is not None and not left:
+            states.delete_row(unused, actor=self.operation.requested_by)
         self.patience.tidy_after(remove)
 
-    def _end(self, text: str, *, remedy: str, cancelled: bool) -> None:
+    def _end(self, text: str, *, remedy: str, cancelled: bool) -> AgentState | None:
+        """Write the end down; the fresh state that nothing ever used, whose row goes after its files."""
         operation = self.operation
         state = OperationState.CANCELLED if cancelled else OperationState.FAILED
         fields = {"error": text, "remedy": remedy, "failed_step": "" if cancelled else operation.step}
@@ -235,6 +247,8 @@ class _Launch:
             move_agent(agent, to, actor=operation.requested_by, operation=operation, reason=text)
             if not self.progress.succeeded("verify"):
                 MountGrant.objects.filter(agent=agent).delete()  # the gate stayed shut: nothing was granted
+            return states.forget_unused(agent, operation)
+        return None
 
     def _own_agent(self) -> Agent | None:
         """The agent that this launch is for; None when a forged row points at one that runs or is somebody else's."""
@@ -249,7 +263,8 @@ class _Launch:
         if agent is None:
             return list
         key, engines, launch = agent.key, self.bare, self.token
-        return lambda: cleanup.remove_objects(engines, key=key, launches=[launch])
+        unused = states.unused_of(agent, self.operation)
+        return lambda: cleanup.remove_objects(engines, key=key, launches=[launch], states=unused)
 
     def _fence(self) -> None:
         with contextlib.suppress(Cancelled):  # asked to stop, but still ours

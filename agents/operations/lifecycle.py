@@ -17,7 +17,7 @@ from agents.models import (
     OperationStep,
     User,
 )
-from agents.operations import audit, gateway, selectors
+from agents.operations import audit, gateway, selectors, states
 from agents.operations.errors import Conflict, Unavailable
 from agents.operations.launch import add_steps
 from agents.operations.permissions import Action
@@ -95,6 +95,7 @@ def cancel_operation(operation: Operation, actor: User | str | None) -> None:
         operation.steps.filter(state=OperationStep.State.WAITING).update(state=OperationStep.State.SKIPPED)
         if operation.kind == OperationKind.LAUNCH and operation.agent is not None:
             move_agent(operation.agent, AgentStatus.ENDED, actor=actor, operation=operation, reason=reason)
+            states.forget_unused(operation.agent, operation)  # its row goes with the next sweep
         return
     if not Operation.objects.filter(pk=operation.pk, state=OperationState.RUNNING).update(cancel_requested=True):
         raise Conflict("It is over already.")

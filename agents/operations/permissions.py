@@ -28,6 +28,10 @@ class Action(enum.StrEnum):
     EXILE_OWN = "exile.own"
     EXILE_PERSON = "exile.person"
     EXILE_EVERYONE = "exile.everyone"
+    VIEW_STATE = "state.view"
+    PURGE_STATE = "state.purge"
+    PURGE_SNAPSHOT = "snapshot.purge"
+    PURGE_ANY = "purge.any"
     SNAPSHOT_STATE = "state.snapshot"
     VIEW_SNAPSHOT = "snapshot.view"
     RESTORE_SNAPSHOT = "snapshot.restore"
@@ -53,6 +57,10 @@ POLICY: Final[Mapping[Action, frozenset[Role]]] = {
     Action.EXILE_OWN: frozenset({Role.PERSON}),
     Action.EXILE_PERSON: frozenset({Role.ADMINISTRATOR}),
     Action.EXILE_EVERYONE: frozenset({Role.ADMINISTRATOR}),
+    Action.VIEW_STATE: frozenset({Role.OWNER}),
+    Action.PURGE_STATE: frozenset({Role.OWNER, Role.ADMINISTRATOR}),
+    Action.PURGE_SNAPSHOT: frozenset({Role.OWNER, Role.ADMINISTRATOR}),
+    Action.PURGE_ANY: frozenset({Role.ADMINISTRATOR}),
     Action.SNAPSHOT_STATE: frozenset({Role.OWNER}),
     Action.VIEW_SNAPSHOT: frozenset({Role.OWNER}),
     Action.RESTORE_SNAPSHOT: frozenset({Role.OWNER}),

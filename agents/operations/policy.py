@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from agents.engine import naming
 from agents.engine.types import MountRequest, StagedMount
-from agents.models import Agent, AgentClass, AgentStatus, Operation, OperationKind, User
+from agents.models import LIVE_STATES, Agent, AgentClass, AgentState, AgentStatus, Operation, OperationKind, User
 from agents.operations import mounts, permissions
 from agents.operations.errors import Refused
 from agents.operations.launch import GIB, class_problems, limit_problems
@@ -41,6 +41,24 @@ def checked_launch(operation: Operation) -> tuple[Agent, User, tuple[MountReques
     if agent.workdir != wanted[0].destination:
         raise Refused("The agent's working directory is not its project.")
     return agent, owner, mounts.normalized(wanted)
+
+
+def checked_state(operation: Operation) -> AgentState:
+    """The state that a launch goes on with, or begins: the agent's and its owner's, and nobody else's now.
+
+    Raises Refused.
+    """
+    agent, state = operation.agent, operation.agent_state
+    if agent is None or state is None or agent.agent_state_id != state.pk or not _is_key(state.key):
+        raise Refused("The launch has no state, or another one than its agent.")
+    if state.owner_id != agent.owner_id or state.agent_class_id != agent.agent_class_id or state.name != agent.name:
+        raise Refused("The state belongs to somebody else, to another class or to another agent.")
+    if state.phase != AgentState.Phase.KEPT:
+        raise Refused(f"The state is {state.phase}.")
+    others = Agent.objects.filter(agent_state=state, state__in=LIVE_STATES).exclude(pk=agent.pk)
+    if others.exists():
+        raise Refused("Another agent runs with this state.")
+    return state
 
 
 def checked_eject(operation: Operation) -> Agent:

@@ -21,7 +21,7 @@ from agents.models import (
     OperationKind,
     OperationState,
 )
-from agents.operations import audit, cleanup, freezing, snapshot_sweep
+from agents.operations import audit, cleanup, freezing, snapshot_sweep, state_sweep
 from agents.operations.ejecting import queue_again
 from agents.operations.engines import Engines
 from agents.operations.errors import Conflict
@@ -51,6 +51,7 @@ def reconcile(engines: Engines, *, streams: StreamSink) -> None:
     _release_staging(staged, engines=engines)
     freezing.thaw_forgotten(engines, containers)
     snapshot_sweep.sweep(engines)
+    state_sweep.sweep(engines)
 
 
 def ended_because(container: ContainerInfo | None) -> str:

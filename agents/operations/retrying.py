@@ -56,7 +56,14 @@ def launch_request_of(operation: Operation) -> LaunchRequest:
         cpus=agent.cpus,
         memory_gb=agent.memory / GIB,
         pids=agent.pids,
+        state=state_again(operation),
     )
+
+
+def state_again(operation: Operation) -> str:
+    """The state that was to be gone on with; a fresh one that came to nothing is fresh again."""
+    fresh = operation.request.get("fresh") is True
+    return operation.agent_state.key if operation.agent_state is not None and not fresh else ""
 
 
 def _launch(user: User, operation: Operation) -> Operation:

@@ -15,6 +15,7 @@ from agents.operations.endings import refuse_unknown
 from agents.operations.engines import Engines
 from agents.operations.exiling import run_exile
 from agents.operations.launching import run_launch
+from agents.operations.purge_running import run_purge
 from agents.operations.restoring import run_restore
 from agents.operations.secret_store import SecretStore
 from agents.operations.snapshotting import run_snapshot
@@ -93,6 +94,8 @@ class Workers:
             run_eject(operation, engines=self._engines, streams=self._streams)
         elif operation.kind == OperationKind.EXILE:
             run_exile(operation, engines=self._engines, streams=self._streams)
+        elif operation.kind == OperationKind.PURGE:
+            run_purge(operation, engines=self._engines)
         elif operation.kind == OperationKind.SNAPSHOT:
             run_snapshot(operation, engines=self._engines)
         elif operation.kind == OperationKind.RESTORE:

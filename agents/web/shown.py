@@ -20,9 +20,11 @@ VERBS: Final[Mapping[str, str]] = {
     OperationKind.EXILE: "Eject all",
     OperationKind.SNAPSHOT: "Snapshot",
     OperationKind.RESTORE: "Restore",
+    OperationKind.PURGE: "Purge",
 }
 STEP_TITLES: Final[Mapping[str, str]] = {
     "identity": "Look up the Unix account",
+    "state": "Make its state ready",
     "mounts": "Open the folders as that account",
     "image": "Make the image ready",
     "network": "Make a network of its own",
@@ -34,6 +36,9 @@ STEP_TITLES: Final[Mapping[str, str]] = {
     "snapshot-check": "Look up state and account",
     "snapshot-copy": "Read the state as that account; an agent is frozen meanwhile",
     "snapshot-store": "Store it, read it back and compare",
+    "purge-check": "Look who asked for it",
+    "purge-eject": "Wait until its agent has ended",
+    "purge": "Delete it",
     "restore-check": "Look up snapshot, state and account",
     "restore": "Verify the snapshot and put it in place",
 }
@@ -173,6 +178,8 @@ class ShownOperation:
             return "All have ended. What they wrote into mounted folders stays."
         if self.is_launch:
             return "It was launched, and has ended since."
+        if self.row.kind == OperationKind.PURGE:
+            return "Nothing is left of it."
         if self.row.kind == OperationKind.SNAPSHOT:
             return "The snapshot is stored, was read back and compared."
         if self.row.kind == OperationKind.RESTORE:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path, re_path
 
-from agents.web.views import account, agents, dashboard, exile, launch, operations, snapshots
+from agents.web.views import account, agents, dashboard, exile, launch, operations, snapshots, states
 
 KEY = r"(?P<key>[0-9a-f]{32})"
 
@@ -20,6 +20,10 @@ urlpatterns = [
     re_path(rf"^agents/{KEY}/eject\Z", agents.eject, name="agent-eject"),
     path("snapshots", snapshots.listing, name="snapshots"),
     re_path(rf"^snapshots/{KEY}/restore\Z", snapshots.restore, name="snapshot-restore"),
+    path("states", states.listing, name="states"),
+    path("states/purge", states.purge, name="purge"),
+    re_path(r"^states/purge/(?P<batch>[0-9a-f]{32})\Z", states.batch, name="purge-batch"),
+    re_path(rf"^states/{KEY}\Z", states.state, name="state"),
     re_path(rf"^states/{KEY}/snapshot\Z", snapshots.take, name="state-snapshot"),
     path("operations", operations.operations, name="operations"),
     path("operations/<uuid:operation_id>", operations.operation, name="operation"),

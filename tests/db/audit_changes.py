@@ -12,6 +12,7 @@ from agents.operations import (
     exile,
     launch,
     lifecycle,
+    purging,
     reconcile,
     retention,
     retrying,
@@ -164,7 +165,31 @@ def _sweep_snapshots(world: World, alice: User) -> Callable[[], object]:
     return lambda: snapshot_sweep.sweep(world.engines)
 
 
+def _purge(world: World, alice: User) -> Callable[[], object]:
+    state = _state(world, alice)
+    return lambda: purging.request_purge(alice, states=[state.key])
+
+
+def _run_purge(world: World, alice: User) -> Callable[[], object]:
+    _purge(world, alice)()
+    return world.work
+
+
+def _purge_snapshot(world: World, alice: User) -> Callable[[], object]:
+    taken = _taken(world, alice)
+    return lambda: purging.request_purge(alice, snapshots=[taken.key])
+
+
+def _run_purge_snapshot(world: World, alice: User) -> Callable[[], object]:
+    _purge_snapshot(world, alice)()
+    return world.work
+
+
 CHANGES: dict[str, Change] = {
+    "purge": _purge,
+    "run purge": _run_purge,
+    "purge of a snapshot": _purge_snapshot,
+    "run purge of a snapshot": _run_purge_snapshot,
     "snapshot": _snapshot,
     "run snapshot": _run_snapshot,
     "restore": _restore,

@@ -9,11 +9,12 @@ import pytest
 from django.contrib.auth.models import AnonymousUser
 
 from agents.models import Agent, AuditEvent, Operation, User
-from agents.operations import permissions, selectors, snapshots
+from agents.operations import permissions, selectors, snapshots, states
 from agents.operations.errors import Conflict, NotFound, Refused
 from agents.operations.launch import request_launch
 from agents.operations.lifecycle import request_cancel, request_eject
 from agents.operations.permissions import POLICY, Action, Role
+from agents.operations.purging import request_purge
 from agents.operations.retrying import request_retry
 from agents.operations.terminals import get_terminal, record_attach
 from tests import factories
@@ -29,6 +30,9 @@ BY_OBJECT: dict[Action, Callable[[Any, Agent, Operation], object]] = {
     Action.VIEW_OPERATION: lambda who, agent, operation: selectors.get_operation(who, operation.id),
     Action.CANCEL_OPERATION: lambda who, agent, operation: request_cancel(who, operation.id),
     Action.RETRY_OPERATION: lambda who, agent, operation: request_retry(who, failed_beside(operation).id),
+    Action.PURGE_STATE: lambda who, agent, operation: request_purge(who, states=[_state_of(agent)]),
+    Action.PURGE_SNAPSHOT: lambda who, agent, operation: request_purge(who, snapshots=[_snapshot_of(agent)]),
+    Action.VIEW_STATE: lambda who, agent, operation: states.get_state(who, _state_of(agent)),
     Action.SNAPSHOT_STATE: lambda who, agent, operation: snapshots.request_snapshot(who, _state_of(agent)),
     Action.VIEW_SNAPSHOT: lambda who, agent, operation: snapshots.get_snapshot(who, _snapshot_of(agent)),
     Action.RESTORE_SNAPSHOT: lambda who, agent, operation: snapshots.request_restore(who, _snapshot_of(agent)),
@@ -81,8 +85,22 @@ def test_every_action_has_a_rule() -> None:
     assert POLICY.keys() - without_object == BY_OBJECT.keys(), "every action on a thing is walked below"
 
 
-@pytest.mark.parametrize("who", OTHERS)
-@pytest.mark.parametrize("action", BY_OBJECT)
+NOT_THEIRS = [
+    (action, who)
+    for action in BY_OBJECT
+    for who in OTHERS
+    if not (who == "admin" and Role.ADMINISTRATOR in POLICY[action])
+]
+
+
+@pytest.mark.parametrize("action", [Action.PURGE_STATE, Action.PURGE_SNAPSHOT])
+def test_an_administrator_may_purge(cast: dict[str, Any], action: Action) -> None:
+    launch, agent = factories.launch(cast["alice"]), factories.agent(cast["alice"])
+    assert BY_OBJECT[action](cast["admin"], agent, launch)
+    assert AuditEvent.objects.filter(action=action, actor=cast["admin"].username, outcome="done").exists()
+
+
+@pytest.mark.parametrize(("action", "who"), NOT_THEIRS)
 def test_nobody_but_the_owner(cast: dict[str, Any], action: Action, who: str) -> None:
     launch = factories.launch(cast["alice"])
     agent = factories.agent(cast["alice"])

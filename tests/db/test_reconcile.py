@@ -212,7 +212,8 @@ def test_an_eject(world: World, alice: User) -> None:
     assert world.objects() == NOTHING
     assert world.streams.dropped == {agent.key: "ejected by alice"}
     assert [step.state for step in done.steps.all()] == ["succeeded", "succeeded"]
-    assert request_launch(alice, factories.launch_request()).agent.name == agent.name, "the name is free again"
+    again = factories.launch_request(state=agent.agent_state.key)
+    assert request_launch(alice, again).agent.name == agent.name, "the name is free again"
 
 
 def test_eject_all(world: World, alice: User, bob: User) -> None:

@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from agents.models import AuditEvent, Operation, OperationLog, User
 from agents.operations import audit, retention
+from agents.operations.launch import STEPS
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -28,7 +29,7 @@ def test_output_goes_after_a_month_and_the_row_after_a_year(alice: User) -> None
     assert retention.forget_old() == (2, 1)
     assert [one.operation for one in OperationLog.objects.all()] == [new]
     assert {*Operation.objects.all()} == {new, old}
-    assert old.steps.count() == 7
+    assert old.steps.count() == len(STEPS)
     assert AuditEvent.objects.filter(action="something", operation_id=ancient.id.hex).exists()
     assert {*AuditEvent.objects.filter(actor="system").values_list("action", flat=True)} == {
         "logs.forget",

@@ -9,12 +9,14 @@ from typing import Any, TypeVar
 from django import forms
 from django.http import QueryDict
 
-from agents.models import AgentClass, Operation
+from agents.models import AgentClass, AgentState, Operation
 from agents.operations import selectors
 from agents.operations.errors import Invalid, OperationError
 from agents.operations.launch import GIB, LEAST_CPUS, LEAST_MEMORY_GB, LEAST_PIDS, LaunchRequest
 from agents.operations.mounts import MOST_MOUNTS, mounts_of_request
 from agents.operations.permissions import Person
+from agents.operations.retrying import state_again
+from agents.operations.states import offered_for
 from agents.web.forms import mounts
 from agents.web.names import runtime_title
 
@@ -24,6 +26,8 @@ ENVIRONMENT_HELP = (
     "or CLAUDE_CODE_OAUTH_TOKEN=…; without one you sign in inside the terminal."
 )
 
+
+MOST_STATES = 50  # offered
 
 N = TypeVar("N", forms.FloatField, forms.IntegerField)
 
@@ -48,6 +52,11 @@ class LaunchForm(forms.Form):
 
     class_slug = forms.CharField(label="Class", error_messages={"required": "Choose a class."})
     runtime = forms.CharField(widget=forms.Select(attrs={"class": "select"}), help_text="what the terminal shows")
+    state = forms.CharField(
+        required=False,
+        widget=forms.Select(attrs={"class": "select"}),
+        help_text="Logins, settings and history of its program. What is kept survives eject; one agent at a time has it.",
+    )
     cpus = _number("CPUs", field=forms.FloatField, mode="decimal", invalid="Give a number, like 2 or 1.5.")
     memory_gb = _number("Memory, GB", field=forms.FloatField, mode="decimal", invalid="Give a number, like 4 or 0.5.")
     pids = _number("Processes", field=forms.IntegerField, mode="numeric", invalid="Give a whole number, like 512.")
@@ -83,6 +92,10 @@ class LaunchForm(forms.Form):
         super().__init__(data, initial=self._defaults() | dict(initial or {}))
         choices = dict.fromkeys(runtime for one in self.classes for runtime in one.offered)
         self.fields["runtime"].widget.choices = [(r, runtime_title(r)) for r in choices]
+        self.states = list(offered_for(person)[:MOST_STATES])
+        self.fields["state"].widget.choices = [("", "A fresh one"), *((one.key, _words(one)) for one in self.states)]
+        if not self.is_bound and self.initial.get("state") not in {one.key for one in self.states}:
+            self.initial["state"] = "" if "state" in (initial or {}) or not self.states else self.states[0].key
         self.fields["cpus"].help_text = f"{LEAST_CPUS:g} to {self.limits.cpus}"
         self.fields["memory_gb"].help_text = f"{LEAST_MEMORY_GB:g} to {self.limits.memory_gb:g}"
         self.fields["pids"].help_text = f"{LEAST_PIDS} to {self.limits.pids}"
@@ -113,6 +126,7 @@ class LaunchForm(forms.Form):
             cpus=cleaned["cpus"],
             memory_gb=cleaned["memory_gb"],
             pids=cleaned["pids"],
+            state=cleaned["state"],
             environment=cleaned["environment"],
         )
 
@@ -154,6 +168,11 @@ class LaunchForm(forms.Form):
         return [*first, *rows, *shown.values()]
 
 
+def _words(state: AgentState) -> str:
+    used = f"last used {state.last_used_at:%Y-%m-%d}" if state.last_used_at else "not used yet"
+    return f"Go on with {state.name}, {used}"
+
+
 def form_of(operation: Operation, *, person: Person) -> LaunchForm:
     """The form filled in as an earlier launch was; its environment values were never kept."""
     initial: dict[str, Any] = {}
@@ -164,6 +183,7 @@ def form_of(operation: Operation, *, person: Person) -> LaunchForm:
             "cpus": f"{agent.cpus:g}",
             "memory_gb": f"{agent.memory / GIB:g}",
             "pids": agent.pids,
+            "state": state_again(operation),
         }
     return LaunchForm(
         person=person, rows=mounts.asked_rows(mounts_of_request(operation.request) or ()), initial=initial

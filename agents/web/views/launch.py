@@ -25,7 +25,11 @@ from agents.web.shown import ShownOperation
 def launch(request: Request) -> HttpResponse:
     if request.method != "POST":
         again = _again(request)
-        form = form_of(again, person=request.user) if again else LaunchForm(person=request.user)
+        form = (
+            form_of(again, person=request.user)
+            if again
+            else LaunchForm(person=request.user, initial=_chosen_state(request))
+        )
         return _page(request, form, again=again)
     if "add_mount" in request.POST or "remove_mount" in request.POST:
         return _page(request, _with_other_rows(request))
@@ -51,6 +55,11 @@ def _with_other_rows(request: Request) -> LaunchForm:
     rows = mounts.with_added(rows) if "add_mount" in data else mounts.without(rows, data["remove_mount"])
     typed = {name: data[name] for name in LaunchForm.base_fields if name in data}
     return LaunchForm(person=request.user, rows=rows, initial=typed)
+
+
+def _chosen_state(request: Request) -> dict[str, str]:
+    """The state that a link to the form has chosen."""
+    return {"state": request.GET["state"]} if "state" in request.GET else {}
 
 
 def _again(request: Request) -> Operation | None:

@@ -24,9 +24,14 @@ OWN = [  # of one agent or operation
     ("get", "/launch?from={operation}"),
     ("get", "/snapshots/{snapshot}/restore"),
     ("post", "/snapshots/{snapshot}/restore"),
+    ("get", "/states/{state}"),
+    ("get", "/states/purge?state={state}"),
     ("post", "/states/{state}/snapshot"),
 ]
-EVERYBODY = [("get", path) for path in ("/", "/exile", "/launch", "/operations", "/snapshots", "/account", "/password")]
+EVERYBODY = [
+    ("get", path)
+    for path in ("/", "/exile", "/launch", "/operations", "/snapshots", "/states", "/account", "/password")
+]
 POSTED = [("post", "/launch"), ("post", "/launch/preview"), ("post", "/password")]
 
 OVER = [("post", "/operations/{operation}/retry")]  # of one operation that failed

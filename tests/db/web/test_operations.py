@@ -77,7 +77,7 @@ def test_a_failed_launch_is_tried_again_by_a_button(at_page: AtPage, alice: User
     launch = failed(alice)
     client, path = at_page(alice), f"/operations/{launch.pk}"
     text = words(client.get(path))
-    for wanted in ("Failed at step 2 of 7", launch.error, launch.remedy, "Try again", "Change and launch again"):
+    for wanted in ("Failed at step 3 of 8", launch.error, launch.remedy, "Try again", "Change and launch again"):
         assert wanted in text
     answer = client.post(f"{path}/retry")
     again = Operation.objects.exclude(pk=launch.pk).get()

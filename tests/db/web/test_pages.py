@@ -120,7 +120,7 @@ def test_one_address_gives_the_page_or_its_part(at_page: AtPage, alice: User) ->
 def test_a_failed_launch_says_where_why_what_to_do_and_what_was_undone(at_page: AtPage, alice: User) -> None:
     operation = failed(alice)
     text = words(at_page(alice).get(f"/operations/{operation.pk}"))
-    assert "Failed at step 2 of 7" in text
+    assert "Failed at step 3 of 8" in text
     assert "alice may not read /home/alice/project." in text
     assert "Give alice the right to read it." in text
     assert "nothing of this launch is left running" in text
@@ -165,7 +165,7 @@ def test_what_the_service_did_by_itself_does_not_hide_why_a_launch_failed(at_pag
     Operation.objects.create(kind="reconcile", agent=launch.agent, state=OperationState.SUCCEEDED)
     assert launch.agent is not None
     assert launch.error in words(at_page(alice).get(f"/agents/{launch.agent.key}"))
-    assert "Failed at step 2" in words(at_page(alice).get(f"/agents/{launch.agent.key}"))
+    assert "Failed at step 3" in words(at_page(alice).get(f"/agents/{launch.agent.key}"))
 
 
 def test_the_agent_s_page_loads_anew_when_the_state_changed(at_page: AtPage, alice: User) -> None:

@@ -1,0 +1,112 @@
+"""Asking for states and snapshots to be purged: each is an operation of its own, those asked for together a batch."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Sequence
+
+from django.db import IntegrityError, transaction
+
+from agents.models import AgentState, AgentStatus, Operation, OperationKind, StateSnapshot, User
+from agents.operations import audit, gateway, permissions
+from agents.operations import states as kept_states
+from agents.operations.errors import Conflict, NotFound, Unavailable
+from agents.operations.launch import add_steps
+from agents.operations.lifecycle import queue_eject
+from agents.operations.permissions import Action
+
+MOST_AT_ONCE = 500
+STATE_STEPS = ("purge-check", "purge-eject", "purge")
+SNAPSHOT_STEPS = ("purge-check", "purge")
+
+
+def request_purge(
+    user: User, *, states: Sequence[str] = (), snapshots: Sequence[str] = (), eject: bool = False
+) -> list[Operation]:
+    """Queue the purge of states and snapshots, named by their keys; all of them or none.
+
+    From now on nothing else can be begun with them. `eject` ends the agents that use a state first.
+    Raises NotFound, Conflict (in use, busy, too many).
+    """
+    if len(states) + len(snapshots) > MOST_AT_ONCE:
+        raise Conflict(f"At most {MOST_AT_ONCE} can be purged at once.")
+    found = [_state(user, key) for key in dict.fromkeys(states)]
+    stored = [_snapshot(user, key) for key in dict.fromkeys(snapshots)]
+    batch = secrets.token_hex(16)
+    try:
+        with transaction.atomic(durable=True):
+            made = [_purge_state(user, state, batch, eject=eject) for state in found]
+            made += [_purge_snapshot(user, snapshot, batch) for snapshot in stored]
+    except IntegrityError:
+        raise Conflict("Something else was begun with one of them meanwhile.", remedy="Look again.") from None
+    with contextlib.suppress(Unavailable):
+        gateway.wake()
+    return made
+
+
+def batch_of(user: User, batch: str) -> list[Operation]:
+    """The operations of one request, in order. Raises NotFound for a batch that is not the person's own."""
+    rows = Operation.objects.filter(kind=OperationKind.PURGE, request__batch=str(batch), requested_by=user)
+    found = list(rows.select_related("agent_state", "snapshot").order_by("created_at", "pk"))
+    if not found:
+        raise NotFound
+    return found
+
+
+def _state(user: User, key: str) -> AgentState:
+    return kept_states.get_state(user, key, action=Action.PURGE_STATE)
+
+
+def _snapshot(user: User, key: str) -> StateSnapshot:
+    found = StateSnapshot.objects.select_related("owner").filter(key=str(key)).first()
+    if found is None:
+        raise NotFound
+    permissions.check(user, Action.PURGE_SNAPSHOT, found)
+    return found
+
+
+def _purge_state(user: User, state: AgentState, batch: str, *, eject: bool) -> Operation:
+    agent = kept_states.user_of(state)
+    if agent is not None and not eject:
+        raise Conflict(f"{agent.name} uses its state.", remedy="Eject it first, or choose “eject and purge”.")
+    if agent is not None and agent.state == AgentStatus.STARTING:
+        raise Conflict(f"{agent.name} is being launched.", remedy="Cancel its launch, or wait.")
+    if not AgentState.objects.filter(pk=state.pk, phase=AgentState.Phase.KEPT).update(phase=AgentState.Phase.PURGING):
+        raise Conflict(f"{state.name} is being purged already.")
+    if agent is not None and agent.state == AgentStatus.RUNNING:
+        queue_eject(agent, requested_by=user)
+    operation = _queue(user, batch, name=state.name, agent_state=state, steps=STATE_STEPS)
+    owner = state.owner.get_username()
+    audit.record(Action.PURGE_STATE, actor=user, operation=operation, summary=f"{state.name} of {owner}")
+    return operation
+
+
+def _purge_snapshot(user: User, snapshot: StateSnapshot, batch: str) -> Operation:
+    kept = StateSnapshot.objects.filter(pk=snapshot.pk, phase=StateSnapshot.Phase.KEPT)
+    if not kept.update(phase=StateSnapshot.Phase.PURGING):
+        raise Conflict(f"The snapshot {snapshot} is {snapshot.phase}.")
+    operation = _queue(user, batch, name=str(snapshot), snapshot=snapshot, steps=SNAPSHOT_STEPS)
+    summary = f"{snapshot} of {snapshot.owner.get_username()}"
+    audit.record(Action.PURGE_SNAPSHOT, actor=user, operation=operation, summary=summary)
+    return operation
+
+
+def _queue(
+    user: User,
+    batch: str,
+    *,
+    name: str,
+    steps: tuple[str, ...],
+    agent_state: AgentState | None = None,
+    snapshot: StateSnapshot | None = None,
+) -> Operation:
+    operation = Operation.objects.create(
+        kind=OperationKind.PURGE,
+        requested_by=user,
+        agent_state=agent_state,
+        snapshot=snapshot,
+        request={"batch": batch, "what": name},
+    )
+    add_steps(operation, steps)
+    return operation
