@@ -128,10 +128,9 @@ def _check_groups(pid: int, staged: Record, config: Config) -> None:
 
 
 def _check_mounts(pid: int, staged: Record, entries: list[Entry]) -> None:
-    pins = [*staged.mounts, staged.gate, staged.secrets]
     root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        expected = {_check_mount(pin, entries, root, staged) for pin in pins}
+        expected = {_check_mount(pin, entries, root, staged) for pin in staged.pins}
     finally:
         os.close(root)
     for entry in entries:
@@ -160,7 +159,7 @@ def _check_mount(pin: Pin, entries: list[Entry], root: int, staged: Record) -> i
         raise _mismatch(f"another directory is mounted at {where}")
     wanted = {pin.mode, "nosuid", "nodev"}
     wanted |= {"noexec"} if pin is staged.secrets else set()
-    wanted |= {"idmapped"} if pin in staged.mounts else set()
+    wanted |= {"idmapped"} if pin in staged.mapped else set()
     if lacking := wanted - entry.options:
         raise _mismatch(f"the mount at {where} lacks {', '.join(sorted(lacking))}")
     return entry.id

@@ -15,7 +15,7 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from agents.broker import gate, idmap, mountinfo, nesting, paths, protected, record, rules, syscalls
+from agents.broker import gate, idmap, mountinfo, nesting, paths, protected, record, rules, states, syscalls
 from agents.broker.accounts import Identity
 from agents.broker.config import Config
 from agents.broker.paths import Found
@@ -55,16 +55,25 @@ def _look_at_all(
 
 
 def stage(
-    web_user: str, launch: str, mounts: tuple[Mount, ...], identity: Identity, config: Config, *, until: float
+    web_user: str,
+    launch: str,
+    mounts: tuple[Mount, ...],
+    identity: Identity,
+    config: Config,
+    *,
+    until: float,
+    state: str = "",
 ) -> Record:
     """Open, map and mount everything for `launch`, or nothing. Raises Refusal with the mount's position.
+
+    With `state`, the state of that key is staged, too.
 
     The sources are looked at until the time `until` (monotonic); mounting them touches no file of theirs.
     The same request again returns the same staging; one that lost its mounts meanwhile is made anew.
     """
     old = record.find(launch, config)
     if old is not None:
-        if not old.matches(web_user, identity.uid, mounts):
+        if not old.matches(web_user, identity.uid, mounts, state):
             raise Refusal("conflict", launch=launch)
         if _complete(old):
             return old
@@ -73,8 +82,9 @@ def stage(
         found, refused = _look_at_all(mounts, identity, config, stack, until)
         if refused:
             raise refused[min(refused)]
+        kept = _found_state(stack.enter_context(states.opened(config, identity, state)), state) if state else None
         try:
-            made = _make(web_user, launch, mounts, found, identity, config)
+            made = _make(web_user, launch, mounts, found, identity, config, state=(state, kept))
             record.save(made, config)
         except BaseException:
             release(launch, config)
@@ -84,7 +94,7 @@ def stage(
 
 def _complete(old: Record) -> bool:
     points = {entry.point for entry in mountinfo.read()}
-    return all(pin.staged in points for pin in (*old.mounts, old.gate, old.secrets))
+    return all(pin.staged in points for pin in old.pins)
 
 
 def _make(
@@ -94,6 +104,8 @@ def _make(
     found: dict[int, Found],
     identity: Identity,
     config: Config,
+    *,
+    state: tuple[str, Found | None],
 ) -> Record:
     top = record.directory(config, launch)
     top.mkdir(mode=0o700)
@@ -110,6 +122,8 @@ def _make(
     )
     try:
         pins = [_attach(top, found[index], mount, namespace) for index, mount in enumerate(mounts)]
+        key, kept = state
+        state_pin = None if kept is None else _attach(top, kept, _state_mount(kept), namespace)
     finally:
         os.close(namespace)
     # What was mounted below a source meanwhile would show what it hides.
@@ -124,7 +138,19 @@ def _make(
         mounts=tuple(pins),
         gate=gate_pin,
         secrets=secrets_pin,
+        state=state_pin,
+        state_key=key,
     )
+
+
+def _found_state(fd: int, key: str) -> Found:
+    status = os.fstat(fd)
+    name = f"the state {key}"
+    return Found(fd=fd, source=name, path=name, device=status.st_dev, inode=status.st_ino, fstype="", mount_device="")
+
+
+def _state_mount(kept: Found) -> Mount:
+    return Mount(source=kept.source, destination=states.STATE_DIR, mode="rw")
 
 
 def _own_tmpfs(top: Path, name: str, destination: str, mode: Mode, *, flags: int, options: str) -> Pin:

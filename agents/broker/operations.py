@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from agents.broker import accounts, admit, archive, listing, mounts, record
+from agents.broker import accounts, admit, archive, deleting, listing, measuring, mounts, record, states
 from agents.broker.config import Config
 from agents.broker.protocol import Refusal, Request
 
 log = logging.getLogger(__name__)
 
 Reply = dict[str, Any]
+SECONDS_FOR_A_TREE = 6.0  # counting or deleting: a large one takes several requests
 
 
 def perform(request: Request, config: Config, *, until: float) -> Reply:
@@ -66,7 +68,9 @@ def _list(request: Request, config: Config, until: float) -> Reply:
 
 def _stage(request: Request, config: Config, until: float) -> Reply:
     identity = accounts.identity(request.web_user, config, until=until)
-    return mounts.stage(request.web_user, request.launch, request.mounts, identity, config, until=until).told()
+    return mounts.stage(
+        request.web_user, request.launch, request.mounts, identity, config, until=until, state=request.state
+    ).told()
 
 
 def _admit(request: Request, config: Config, _until: float) -> Reply:
@@ -88,6 +92,23 @@ def _forget_first_password(request: Request, config: Config, _until: float) -> R
     return {"ok": True}
 
 
+def _make_state(request: Request, config: Config, until: float) -> Reply:
+    identity = accounts.identity(request.web_user, config, until=until)
+    return {"ok": True, "made": states.make(config, identity, request.state)}
+
+
+def _measure_state(request: Request, config: Config, _until: float) -> Reply:
+    return {"ok": True, **measuring.measure(config, request.state, until=time.monotonic() + SECONDS_FOR_A_TREE)}
+
+
+def _states(_request: Request, config: Config, _until: float) -> Reply:
+    return {"ok": True, "states": states.listed(config), "trash": sorted(states.trashed(config))}
+
+
+def _purge_state(request: Request, config: Config, _until: float) -> Reply:
+    return {"ok": True, **deleting.purge(config, request.state, until=time.monotonic() + SECONDS_FOR_A_TREE)}
+
+
 HANDLERS: Mapping[str, Callable[[Request, Config, float], Reply]] = {
     "identity": _identity,
     "links": _links,
@@ -102,4 +123,8 @@ HANDLERS: Mapping[str, Callable[[Request, Config, float], Reply]] = {
     "archive": archive.archive,
     "restore": archive.restore,
     "forget_first_password": _forget_first_password,
+    "make_state": _make_state,
+    "measure_state": _measure_state,
+    "states": _states,
+    "purge_state": _purge_state,
 }

@@ -26,8 +26,9 @@ MODE_CODES = frozenset({"not-writable"})
 # These concern the person or the whole request, no single field.
 GENERAL_CODES = frozenset(
     {"not-linked", "account-changed", "account-refused", "name-service", "ids-clash", "forbidden", "busy"}
-    | {"no-state", "unreadable", "state-too-large", "stream"}
+    | {"unreadable", "state-too-large", "stream"}
     | {"bad-request", "too-many", "conflict", "unknown-launch", "mismatch", "firewall", "internal"}
+    | {"no-state", "state-account", "state-in-use", "not-deleted"}
 )
 
 LAUNCH = re.compile(r"[0-9a-f]{32}")
@@ -216,14 +217,20 @@ OPERATIONS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "unlink": (("web_user",), ()),
     "check": (("web_user", "mounts"), ()),
     "list": (("web_user", "path"), ("prefix", "most")),
-    "stage": (("web_user", "launch", "mounts"), ()),
+    "stage": (("web_user", "launch", "mounts"), ("state",)),
     "admit": (("launch", "pid", "secrets"), ()),
     "release": (("launch",), ()),
     "staged": ((), ()),
     "archive": (("web_user", "state", "with_logins"), ()),
     "restore": (("web_user", "state", "with_logins"), ()),
     "forget_first_password": ((), ()),
+    "make_state": (("web_user", "state"), ()),
+    "measure_state": (("state",), ()),
+    "states": ((), ()),
+    "purge_state": (("state",), ()),
 }
 ONLY_ROOT = frozenset({"link", "unlink"})
 STREAMS = frozenset({"archive", "restore"})  # come with one descriptor, an end of a pipe; they may take minutes
-ACTS = frozenset({"stage", "admit", "release"})  # do more than look, and may take longer
+ACTS = frozenset(  # do more than look, and may take longer
+    {"stage", "admit", "release", "make_state", "measure_state", "purge_state"}
+)

@@ -33,7 +33,7 @@ class Pin:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Record:
-    """Everything about one staged launch. `gate` and `secrets` are pins, too."""
+    """Everything about one staged launch. `gate`, `secrets` and `state` are pins, too."""
 
     launch: str
     web_user: str
@@ -43,12 +43,24 @@ class Record:
     mounts: tuple[Pin, ...]
     gate: Pin
     secrets: Pin
+    state: Pin | None = None
+    state_key: str = ""
 
-    def matches(self, web_user: str, uid: int, mounts: tuple[Mount, ...]) -> bool:
+    def matches(self, web_user: str, uid: int, mounts: tuple[Mount, ...], state: str) -> bool:
         """Whether it was made for the same request."""
         mine = [(pin.source, pin.destination, pin.mode) for pin in self.mounts]
         asked = [(plain(mount.source), mount.destination, mount.mode) for mount in mounts]
-        return self.web_user == web_user and self.uid == uid and mine == asked
+        same = self.web_user == web_user and self.uid == uid and self.state_key == state
+        return same and mine == asked
+
+    @property
+    def pins(self) -> tuple[Pin, ...]:
+        """All that the container must show, id-mapped directories first."""
+        return (*self.mapped, self.gate, self.secrets)
+
+    @property
+    def mapped(self) -> tuple[Pin, ...]:
+        return self.mounts if self.state is None else (*self.mounts, self.state)
 
     def told(self) -> dict[str, Any]:
         """What staging answers."""
@@ -60,6 +72,7 @@ class Record:
             "gate": self.gate.staged,
             "secrets": self.secrets.staged,
             "groups": list(self.groups),
+            "state": self.state.staged if self.state else "",
         }
 
 
@@ -94,6 +107,7 @@ def find(launch: str, config: Config) -> Record | None:
     data["groups"] = tuple(data["groups"])
     data["mounts"] = tuple(Pin(**pin) for pin in data["mounts"])
     data["gate"], data["secrets"] = Pin(**data["gate"]), Pin(**data["secrets"])
+    data["state"] = Pin(**data["state"]) if data.get("state") else None
     return Record(**data)
 
 

@@ -169,7 +169,9 @@ class Server:
             except (ValueError, KeyError, TypeError):
                 found = None
             return f"{found.account}:launch" if found else "nobody:launch"
-        if request.op in {"identity", "check", "list", "stage", *STREAMS}:
+        if request.op in {"measure_state", "purge_state"}:
+            return f"states:{request.state[:8]}"
+        if request.op in {"identity", "check", "list", "stage", "make_state", *STREAMS}:
             account = str(accounts.linked(request.web_user, self._config)["account"])
             return account + STREAM if request.op in STREAMS else account
         return f"root:{request.op}"

@@ -39,7 +39,6 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     "unknown-launch": ("Nothing is staged for the launch {launch}.", "Launch again."),
     "mismatch": ("The container is not what was prepared: {reason}.", "The launch is ended; launch again."),
     "firewall": ("The firewall of the agents' network is not in place: {reason}.", "Run, as root: manage.py doctor"),
-    "no-state": ("{account} has no such state on this machine.", "Reload the page: it may have been purged."),
     # a state as a stream
     "unreadable": (
         "{path} in the state cannot be read by its owner.",
@@ -48,6 +47,20 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     "state-too-large": ("The state cannot be archived: {reason}.", "Remove what it does not need, then try again."),
     "stream": ("The state could not be carried: {reason}.", "Try again."),
     "internal": ("The broker failed at {what}.", "Its log names the reason; run, as root: manage.py doctor"),
+    # the state
+    "no-state": (
+        "The state {state} is not on this machine any more.",
+        "Launch with a fresh state, or restore a snapshot of it.",
+    ),
+    "state-account": (
+        "The state was made for another Unix account: it belongs to uid {other}, and {account} is uid {uid} now.",
+        "It is left as it is. Launch with a fresh state, or ask the administrator which account is the right one.",
+    ),
+    "state-in-use": ("The state {state} is being prepared for a launch.", "Eject the agent first."),
+    "not-deleted": (
+        "Something in the state cannot be deleted: {reason}.",
+        "Ask the administrator to look at the service's trash directory; it is tried again.",
+    ),
     # the path, as text
     "not-absolute": ("“{path}” is not an absolute path.", "Give the whole path, beginning with /."),
     "dot-dot": ("“{path}” contains “..” or “.” as a part.", "Give the plain path without them."),
