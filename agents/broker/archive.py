@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from agents.broker import accounts, deleting, owner, states, syscalls
+from agents.broker import accounts, deleting, owner, record, states, syscalls
 from agents.broker.accounts import Identity
 from agents.broker.config import Config
 from agents.broker.packing import Packer
@@ -25,7 +25,7 @@ from agents.broker.unpacking import Unpacker
 log = logging.getLogger(__name__)
 
 SECONDS_TO_STREAM = 900.0  # in all
-SECONDS_TO_DELETE = 10.0
+SECONDS_TO_DELETE = 10.0  # what a restore replaced; the rest is deleted later
 SECONDS_OF_SILENCE = 60  # without a byte: the other side, or a disk, hangs
 MOST_MEMORY = 1024**3  # of the child: what is in a state must not cost the host more
 DRAFT = ".restore-"
@@ -52,6 +52,7 @@ def restore(request: Request, config: Config, until: float) -> dict[str, Any]:
     _check_pipe(request.stream, writing=False)
     identity = accounts.identity(request.web_user, config, until=until)
     stream, with_logins = request.stream, request.with_logins
+    _check_unused(request.state, config)
     with _own_directory(config, identity) as top, _draft(top, identity, request.state, config) as (draft, root):
 
         def work() -> dict[str, Any]:
@@ -103,6 +104,14 @@ def _told(work: Work) -> owner.Answer:
         return {"refused": ["stream", {"reason": "the other side closed it"}]}
     except OSError as error:
         return {"refused": ["stream", {"reason": os.strerror(error.errno or 0)}]}
+
+
+def _check_unused(key: str, config: Config) -> None:
+    """Raises Refusal while a launch with the state is prepared."""
+    for launch in record.staged(config):
+        found = record.find(launch, config)
+        if found is not None and found.state_key == key:
+            raise Refusal("state-in-use", state=key)
 
 
 class Outgoing:
@@ -216,12 +225,15 @@ def clean_up(config: Config) -> None:
 
 
 def _throw_away(top: int, name: str, uid: int, config: Config) -> None:
-    """Move it to the trash, if it is there, and delete it as its owner; what takes longer is done by the sweep."""
-    target = config.trash / f"{uid}-{secrets.token_hex(16)}"
+    """Move it to the trash, if it is there, and remove it."""
+    target = states.trash(config, uid, secrets.token_hex(16))
     try:
         os.rename(name, target, src_dir_fd=top)
     except FileNotFoundError:
         return
-    with contextlib.suppress(Refusal, OSError, owner.Failed):
-        if deleting.delete_as(uid, target, until=time.monotonic() + SECONDS_TO_DELETE)[0]:
-            os.rmdir(target)
+    try:
+        done, _ = deleting.delete_as(uid, target, until=time.monotonic() + SECONDS_TO_DELETE)
+        if done:
+            target.rmdir()
+    except (Refusal, owner.Failed, OSError) as error:
+        log.warning("%s stays in the trash for now: %s", target, error)  # it is gone on with as with every purge

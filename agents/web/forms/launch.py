@@ -55,7 +55,7 @@ class LaunchForm(forms.Form):
     state = forms.CharField(
         required=False,
         widget=forms.Select(attrs={"class": "select"}),
-        help_text="Logins, settings and history of its program. What is kept survives eject; one agent at a time has it.",
+        help_text="Logins, settings and history of its program. It survives eject; one agent at a time has it.",
     )
     cpus = _number("CPUs", field=forms.FloatField, mode="decimal", invalid="Give a number, like 2 or 1.5.")
     memory_gb = _number("Memory, GB", field=forms.FloatField, mode="decimal", invalid="Give a number, like 4 or 0.5.")

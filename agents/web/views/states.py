@@ -79,15 +79,15 @@ def purge(request: Request) -> HttpResponse:
         return render(request, "agents/purge.html", context | {"refusal": refusal}, status=refusal.status)
     if len(made) == 1:
         return redirect("operation", operation_id=made[0].pk)
-    return redirect("purge-batch", batch=made[0].request["batch"])
+    return redirect("purge-batch", key=made[0].request["batch"])
 
 
 @require_safe
 @signed_in
-def batch(request: Request, batch: str) -> HttpResponse:
+def batch(request: Request, key: str) -> HttpResponse:
     """What became of each item of one purge."""
-    rows = [ShownOperation(one) for one in purging.batch_of(request.user, batch)]
-    context = {"here": "states", "operations": rows, "batch": batch, "is_open": any(one.row.is_open for one in rows)}
+    rows = [ShownOperation(one) for one in purging.batch_of(request.user, key)]
+    context = {"here": "states", "operations": rows, "batch": key, "is_open": any(one.row.is_open for one in rows)}
     return render(request, "agents/purge_batch.html", context)
 
 

@@ -25,7 +25,6 @@ OWN = [  # of one agent or operation
     ("get", "/snapshots/{snapshot}/restore"),
     ("post", "/snapshots/{snapshot}/restore"),
     ("get", "/states/{state}"),
-    ("get", "/states/purge?state={state}"),
     ("post", "/states/{state}/snapshot"),
 ]
 EVERYBODY = [
@@ -61,6 +60,33 @@ def filled(path: str, operation: Operation) -> str:
         snapshot=snapshot.key,
         state=snapshot.state_key,
     )
+
+
+PURGES = [("get", "/states/purge"), ("post", "/states/purge"), ("get", "/states/purge/{key}")]
+
+
+def test_what_will_be_purged_is_for_its_owner_and_administrators(
+    at_page: AtPage, alice: User, bob: User, admin: User, launched: Operation
+) -> None:
+    state = factories.state(alice)
+    page = f"/states/purge?state={state.key}"
+    assert [at_page(who).get(page).status_code for who in (alice, admin, bob)] == [200, 200, 404]
+    assert at_page(bob).post("/states/purge", {"state": state.key}).status_code == 404
+    state.refresh_from_db()
+    assert state.phase == "kept"
+
+
+def test_what_became_of_a_purge_is_for_who_asked_for_it(
+    at_page: AtPage, alice: User, bob: User, admin: User, launched: Operation
+) -> None:
+    keys = [factories.state(alice).key, factories.state(alice).key]
+    wrong = at_page(alice).post("/states/purge", {"state": keys, "confirm": "3"})
+    assert wrong.status_code == 400
+    assert not Operation.objects.filter(kind="purge").exists()
+    answer = at_page(alice).post("/states/purge", {"state": keys, "confirm": "2"})
+    assert answer.status_code == 302
+    assert [at_page(who).get(answer["Location"]).status_code for who in (alice, bob, admin)] == [200, 404, 404]
+    assert Operation.objects.filter(kind="purge", state="queued").count() == 2
 
 
 @pytest.mark.parametrize(("method", "path"), OWN)
@@ -199,7 +225,9 @@ def test_what_changes_something_is_no_get(at_page: AtPage, alice: User, launched
 
 
 def test_every_address_is_in_a_table_above() -> None:
-    tested = {path.split("?")[0].strip("/") for _, path in [*OWN, *OVER, *ADMINISTRATORS, *EVERYBODY, *POSTED]} | {
+    tested = {
+        path.split("?")[0].strip("/") for _, path in [*OWN, *OVER, *ADMINISTRATORS, *EVERYBODY, *POSTED, *PURGES]
+    } | {
         "login",
         "logout",
     }
