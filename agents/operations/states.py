@@ -19,7 +19,7 @@ from agents.operations.permissions import Action, Person
 logger = logging.getLogger(__name__)
 
 KEY = r"^[0-9a-f]{32}$"
-MOST_STATES = 200  # of one person
+MOST_STATES = 500  # of one person
 MOST_CALLS = 200  # of some seconds each, for one deletion
 
 

@@ -14,7 +14,7 @@ from agents.engine.broker_client import BrokerClient
 from agents.engine.client import DockerEngine
 from agents.engine.errors import EngineError
 from agents.engine.fake_archive import FakeArchive
-from agents.models import Agent, Operation, OperationKind
+from agents.models import Agent, AgentState, Operation, OperationKind
 from agents.operations import leases
 from agents.operations.engines import BuiltinImages, Engines
 from agents.operations.launch import STEPS
@@ -101,6 +101,7 @@ def launched(home: pathlib.Path, ann: pwd.struct_passwd) -> Operation:
 
 FAULTS = [
     ("identity", "broker", "identity"),
+    ("state", "broker", "make_state"),
     ("mounts", "broker", "stage"),
     ("image", "world", "image_for"),
     ("network", "broker", "network_ready"),
@@ -136,6 +137,8 @@ def test_a_launch_that_fails_leaves_nothing(
     assert Agent.objects.get().state == "failed"
     assert world.streams.held == {}
     same_traces(service.instance, before)
+    used = step == "ready"  # the gate was opened: the state may hold something by now
+    assert (AgentState.objects.exists(), world.broker.list_states().kept != frozenset()) == (used, used)
 
 
 class LosesMount:
@@ -148,8 +151,8 @@ class LosesMount:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._target, name)
 
-    def stage(self, *args: Any) -> Any:
-        staging = self._target.stage(*args)
+    def stage(self, *args: Any, **named: Any) -> Any:
+        staging = self._target.stage(*args, **named)
         run(
             "umount",
             {"source": staging.mounts[0].staged, "gate": staging.gate, "secrets": staging.secrets}[self._which],

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import os
 import pathlib
 import re
-import secrets
 import signal
 import stat
 import tarfile
@@ -36,19 +36,18 @@ class Kept:
         self.web = web
         self.owner = owner
         self.project = owner.directory("snapshots")
-        self.state = secrets.token_hex(16)
         self.uid = self.project.stat().st_uid
+        self.before = set(self.place("x").parent.iterdir()) if self.place("x").parent.exists() else set()
         self.agent = web.launch([(str(self.project), "/workspace/project", "rw")])
 
-    def make_state(self) -> None:
-        self.rows(
-            f"from agents.models import *; agent = Agent.objects.get(key='{self.agent}'); agent.agent_state ="
-            f" AgentState.objects.create(key='{self.state}', name=agent.name + '-{self.state[:6]}', owner=agent.owner,"
-            " agent_class=agent.agent_class); agent.save()"
-        )
+    @functools.cached_property
+    def state(self) -> str:
+        ask = f"from agents.models import *; print(Agent.objects.get(key='{self.agent}').agent_state.key)"
+        return self.rows(ask).split()[-1]
+
+    def fill_state(self) -> None:
         place = self.place(self.state)
-        place.parent.mkdir(mode=0o700, exist_ok=True)
-        (place / ".claude").mkdir(parents=True)
+        (place / ".claude").mkdir(exist_ok=True)
         (place / ".claude" / "history.jsonl").write_text("what was said")
         (place / ".claude" / ".credentials.json").write_text("token")
         (place / ".claude" / ".claude.json").write_text(json.dumps({"theme": "dark", "oauthAccount": {"id": 1}}))
@@ -110,12 +109,12 @@ class Kept:
 def kept(service: Service, web: WebClient, owner: Person) -> Iterator[Kept]:
     made = Kept(service, web, owner)
     try:
-        made.make_state()
+        made.fill_state()
         yield made
     finally:
         if made.web.state(made.agent) == "Running":
             made.web.eject(made.agent)
-        for place in made.place("x").parent.iterdir():
+        for place in set(made.place("x").parent.iterdir()) - made.before:
             run("rm", "-rf", "--one-file-system", str(place))
 
 
@@ -175,7 +174,7 @@ def test_a_running_agent_is_snapshotted_and_its_state_put_back(kept: Kept) -> No
 
     kept.ended(kept.restore(key, "new"))
     states = {place.name for place in kept.place("x").parent.iterdir()}
-    (fresh,) = states - {kept.state}
+    (fresh,) = states - {kept.state} - {place.name for place in kept.before}
     assert (kept.place(fresh) / ".claude" / "history.jsonl").read_text() == "what was said"
     assert {found.lstat().st_uid for found in kept.place(fresh).rglob("*")} == {kept.uid}
     assert list(kept.service.instance.trash.iterdir()) == []
