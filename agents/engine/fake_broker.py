@@ -48,6 +48,7 @@ class FakeBroker(Broker):
         self.admitted: dict[str, int] = {}
         self.secrets: dict[str, dict[str, str]] = {}
         self.first_password_forgotten = False
+        self.passwords: dict[str, str] = {}  # of Unix accounts
         self._links: dict[str, AccountLink] = {}
         self._identities: dict[str, HostIdentity] = {}
         self._staged: dict[str, tuple[tuple[MountRequest, ...], Staging]] = {}
@@ -85,6 +86,18 @@ class FakeBroker(Broker):
     def links(self) -> list[AccountLink]:
         self.hooks.enter("links")
         return list(self._links.values())
+
+    def unlink(self, web_user: str) -> bool:
+        self.hooks.enter("unlink")
+        self._identities.pop(web_user, None)
+        return self._links.pop(web_user, None) is not None
+
+    def link_with_password(self, web_user: str, account: str, password: str) -> AccountLink:
+        self.hooks.enter("link_with_password")
+        if self.passwords.get(account) != password:
+            raise BrokerRefused("This account and this password do not go together.", code="not-proven")
+        self.add_link(web_user, account)
+        return self._links[web_user]
 
     def check(self, web_user: str, mounts: Sequence[MountRequest]) -> list[CheckedMount | MountProblem]:
         self.hooks.enter("check")

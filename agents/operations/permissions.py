@@ -24,6 +24,8 @@ class Action(enum.StrEnum):
     EJECT_AGENT = "agent.eject"
     VIEW_OPERATION = "operation.view"
     CANCEL_OPERATION = "operation.cancel"
+    LINK_ACCOUNT = "account.prove"
+    MANAGE_PEOPLE = "people.manage"
     CHANGE_OWN_PASSWORD = "password.change"  # noqa: S105 - the name of an action
 
 
@@ -31,6 +33,7 @@ class Role(enum.StrEnum):
     LOGGED_IN = "logged in"  # an active account, even one that has to change its password first
     PERSON = "person"  # an active account that may work
     OWNER = "owner"  # a person, of a thing of their own
+    ADMINISTRATOR = "administrator"  # a person who looks after people and what they leave behind
 
 
 POLICY: Final[Mapping[Action, frozenset[Role]]] = {
@@ -41,12 +44,14 @@ POLICY: Final[Mapping[Action, frozenset[Role]]] = {
     Action.EJECT_AGENT: frozenset({Role.OWNER}),
     Action.VIEW_OPERATION: frozenset({Role.OWNER}),
     Action.CANCEL_OPERATION: frozenset({Role.OWNER}),
+    Action.LINK_ACCOUNT: frozenset({Role.PERSON}),
+    Action.MANAGE_PEOPLE: frozenset({Role.ADMINISTRATOR}),
     Action.CHANGE_OWN_PASSWORD: frozenset({Role.LOGGED_IN}),
 }
 
 
 def roles_of(person: Person, thing: Thing | None = None) -> frozenset[Role]:
-    """Administrators get no role of their own here: they read the admin pages, not other people's terminals."""
+    """An administrator is no owner: other people's agents and terminals stay theirs."""
     if not person.is_authenticated or not person.is_active:
         return frozenset()
     if person.must_change_password:
@@ -54,6 +59,8 @@ def roles_of(person: Person, thing: Thing | None = None) -> frozenset[Role]:
     roles = {Role.LOGGED_IN, Role.PERSON}
     if thing is not None and owner_id(thing) == person.pk:
         roles.add(Role.OWNER)
+    if person.is_superuser:
+        roles.add(Role.ADMINISTRATOR)
     return frozenset(roles)
 
 
@@ -66,7 +73,10 @@ def can(person: Person, action: Action, thing: Thing | None = None) -> bool:
 
 
 def check(person: Person, action: Action, thing: Thing | None = None) -> None:
-    """Return if allowed. Otherwise write the refusal down and raise NotFound for a thing, Refused without one."""
+    """Return if allowed. Otherwise write the refusal down and raise NotFound for a thing, Refused without one.
+
+    What is for administrators only does not exist for anybody else who is logged in: NotFound.
+    """
     if can(person, action, thing):
         return
     agent = thing if isinstance(thing, Agent) else thing.agent if thing is not None else None
@@ -77,7 +87,8 @@ def check(person: Person, action: Action, thing: Thing | None = None) -> None:
         operation=thing if isinstance(thing, Operation) else None,
         summary="not allowed",
     )
-    if thing is not None:
+    only_administrators = POLICY[action] == {Role.ADMINISTRATOR} and person.is_authenticated
+    if thing is not None or only_administrators:
         raise NotFound
     if not person.is_authenticated:
         raise Refused("You are not logged in.", remedy="Log in.")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from django.db import connections
 
 from agents.engine.errors import EngineError
-from agents.operations import accounts
+from agents.operations import links
 from agents.operations.engines import Engines
 from agents.operations.reconcile import reconcile
 from agents.operations.streams import StreamSink
@@ -77,7 +77,7 @@ class Watcher:
     def _pass(self) -> bool:
         try:
             reconcile(self._engines, streams=self._streams)
-            accounts.mirror_links(self._engines.broker.links())
+            links.follow(self._engines)
             self._after()
         except EngineError as error:
             logger.warning("not reconciled: %s", error.message)

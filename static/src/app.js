@@ -4,6 +4,7 @@ import { Idiomorph } from "idiomorph";
 
 import { initAges } from "./ages.js";
 import { initDialogs } from "./dialogs.js";
+import { initInvitation } from "./invitation.js";
 import { initForms } from "./forms.js";
 import { initLive } from "./live.js";
 import { initLogs } from "./logs.js";
@@ -27,7 +28,7 @@ htmx.defineExtension("morph", {
   },
 });
 
-const PARTS = [initAges, initDialogs, initForms, initLogs, initMounts, initRows, initThemeButton, initToasts];
+const PARTS = [initAges, initDialogs, initForms, initInvitation, initLogs, initMounts, initRows, initThemeButton, initToasts];
 
 function init(root) {
   for (const part of PARTS) part(root);
