@@ -155,8 +155,11 @@ def read_links(config: Config) -> list[dict[str, Any]]:
     return links
 
 
-def link(web_user: str, account: str, config: Config, *, how: str, until: float) -> dict[str, Any]:
-    """Link `web_user` to `account` (replacing an older link) and return the link. Raises Refusal."""
+def link(web_user: str, account: str, config: Config, *, how: str, until: float, alone: bool = False) -> dict[str, Any]:
+    """Link `web_user` to `account` (replacing an older link) and return the link. Raises Refusal.
+
+    `alone` refuses an account that somebody else is linked to (`account-taken`).
+    """
     if not ACCOUNT.fullmatch(account):
         raise _refused(account, "this is no name of an account")
     found = resolve(account, config, until=until)
@@ -164,6 +167,8 @@ def link(web_user: str, account: str, config: Config, *, how: str, until: float)
     made = {"web_user": web_user, "account": account, "uid": found.uid, "linked_at": now, "how": how}
     with _Locked(config):
         others = [each for each in read_links(config) if each["web_user"] != web_user]
+        if alone and any(found.uid == each["uid"] or account == each["account"] for each in others):
+            raise Refusal("account-taken", account=account, web_user=web_user)
         _write_links([*others, made], config)
     return made
 

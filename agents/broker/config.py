@@ -22,6 +22,7 @@ class Config:
     keys: Path
     links_file: Path
     first_password_file: Path
+    pam_socket: Path
     code: Path
     busybox: Path
     allowed_peers: frozenset[int]
@@ -46,6 +47,7 @@ class Config:
             keys=instance.keys,
             links_file=instance.links_file,
             first_password_file=instance.first_password_file,
+            pam_socket=instance.pam_socket,
             code=instance.code,
             busybox=instance.busybox,
             allowed_peers=frozenset({0} if runner is None else {0, runner}),

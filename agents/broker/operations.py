@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from agents.broker import accounts, admit, archive, deleting, listing, measuring, mounts, record, states
+from agents.broker import accounts, admit, archive, deleting, listing, measuring, mounts, proof, record, states
 from agents.broker.config import Config
 from agents.broker.protocol import Refusal, Request
 
@@ -50,6 +50,10 @@ def _links(request: Request, config: Config, _until: float) -> Reply:
 
 def _link(request: Request, config: Config, until: float) -> Reply:
     return {"ok": True, "link": accounts.link(request.web_user, request.account, config, how="root", until=until)}
+
+
+def _link_with_password(request: Request, config: Config, until: float) -> Reply:
+    return {"ok": True, "link": proof.link(request, config, until=until)}
 
 
 def _unlink(request: Request, config: Config, _until: float) -> Reply:
@@ -113,6 +117,7 @@ HANDLERS: Mapping[str, Callable[[Request, Config, float], Reply]] = {
     "identity": _identity,
     "links": _links,
     "link": _link,
+    "link_with_password": _link_with_password,
     "unlink": _unlink,
     "check": _check,
     "list": _list,

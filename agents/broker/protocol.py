@@ -14,6 +14,7 @@ MOST_MOUNTS = 32
 MOST_SECRETS = 128
 MOST_SECRET_BYTES = 32 * 1024
 MOST_LISTED = 200
+MOST_PASSWORD = 1024  # bytes
 MOST_PATH = 4096  # bytes, as PATH_MAX
 MOST_COMPONENT = 255  # bytes, as NAME_MAX
 
@@ -27,6 +28,7 @@ MODE_CODES = frozenset({"not-writable"})
 GENERAL_CODES = frozenset(
     {"not-linked", "account-changed", "account-refused", "name-service", "ids-clash", "forbidden", "busy"}
     | {"unreadable", "state-too-large", "stream"}
+    | {"not-proven", "account-expired", "account-taken", "too-many-tries", "pam-away"}
     | {"bad-request", "too-many", "conflict", "unknown-launch", "mismatch", "firewall", "internal"}
     | {"no-state", "state-account", "state-in-use", "not-deleted"}
 )
@@ -82,6 +84,7 @@ class Request:
     op: str
     web_user: str = ""
     account: str = ""
+    password: str = dataclasses.field(default="", repr=False)
     launch: str = ""
     mounts: tuple[Mount, ...] = ()
     path: str = ""
@@ -188,16 +191,23 @@ def _secrets(value: object) -> dict[str, str]:
     return value
 
 
+def _password(value: object) -> str:
+    if not isinstance(value, str) or "\0" in value or not 0 < _bytes(value) <= MOST_PASSWORD:
+        raise _bad(f"“password” has to be text without NUL, 1 to {MOST_PASSWORD} bytes")
+    return value
+
+
 def _bytes(text: str) -> int:
     try:
         return len(text.encode())
     except UnicodeEncodeError:  # a lone surrogate
-        return MOST_SECRET_BYTES + 1
+        return MOST_SECRET_BYTES + 1  # more than any bound
 
 
 FIELDS: Mapping[str, Callable[[object], Any]] = {
     "web_user": _matching("web_user", WEB_USER, "a user name of letters, digits and @ . + - _"),
     "account": _matching("account", ACCOUNT, "the name of a Unix account"),
+    "password": _password,
     "launch": _matching("launch", LAUNCH, "32 hexadecimal digits"),
     "mounts": _mounts,
     "path": _text("path"),
@@ -214,6 +224,7 @@ OPERATIONS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "identity": (("web_user",), ()),
     "links": ((), ()),
     "link": (("web_user", "account"), ()),
+    "link_with_password": (("web_user", "account", "password"), ()),
     "unlink": (("web_user",), ()),
     "check": (("web_user", "mounts"), ()),
     "list": (("web_user", "path"), ("prefix", "most")),
@@ -229,7 +240,7 @@ OPERATIONS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "list_states": ((), ()),
     "purge_state": (("state",), ()),
 }
-ONLY_ROOT = frozenset({"link", "unlink"})
+ONLY_ROOT = frozenset({"link"})  # taking a link away is no right gained: the runner does it for people who are deleted
 STREAMS = frozenset({"archive", "restore"})  # come with one descriptor, an end of a pipe; they may take minutes
 # These do more than look, and may take longer.
-ACTS = frozenset({"stage", "admit", "release", "make_state", "measure_state", "purge_state"})
+ACTS = frozenset({"stage", "admit", "release", "make_state", "measure_state", "purge_state", "link_with_password"})

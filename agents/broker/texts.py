@@ -19,6 +19,26 @@ TEXTS: Mapping[str, tuple[str, str]] = {
         "Ask the administrator to look at the account and to link it again, as root: manage.py host link",
     ),
     "account-refused": ("The Unix account {account} cannot be used for agents: {reason}.", "{remedy}"),
+    "not-proven": (
+        "This account and this password do not go together, or agents may not run for the account.",
+        "Try again; the administrator sees in the broker's log whether it is the account that is refused.",
+    ),
+    "account-expired": (
+        "The password is right, but the Unix account {account} may not be used: it or its password has expired.",
+        "Log in on the machine and change the password, or ask the administrator.",
+    ),
+    "account-taken": (
+        "The Unix account {account} is linked to another person here already.",
+        "Two people share an account only if root says so: manage.py host link {web_user} {account}",
+    ),
+    "too-many-tries": (
+        "There were too many attempts for this person, this account or in all.",
+        "Wait {minutes} minutes, then try again.",
+    ),
+    "pam-away": (
+        "Passwords of Unix accounts cannot be checked now.",
+        "Ask the administrator to link the account: manage.py host link {web_user} ACCOUNT",
+    ),
     "name-service": (
         "The name service of this machine did not say within {seconds} seconds who {account} is.",
         "Try again; if it stays so, ask the administrator to look at: getent passwd {account}",

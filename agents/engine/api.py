@@ -126,6 +126,15 @@ class Broker(Protocol):
     def links(self) -> list[AccountLink]:
         """All links."""
 
+    def unlink(self, web_user: str) -> bool:
+        """Take the link of `web_user` away; whether there was one."""
+
+    def link_with_password(self, web_user: str, account: str, password: str) -> AccountLink:
+        """Link `web_user` to `account` if `password` is that account's own; takes some seconds.
+
+        Raises BrokerRefused `not-proven`, `account-expired`, `account-taken`, `too-many-tries`, `pam-away`.
+        """
+
     def check(self, web_user: str, mounts: Sequence[MountRequest]) -> list[CheckedMount | MountProblem]:
         """Look at each mount as the owner; one answer each, in order. Changes nothing."""
 

@@ -53,8 +53,13 @@ class BrokerClient:
         return AccountLink(**self._ask("link", web_user=web_user, account=account)["link"])
 
     def unlink(self, web_user: str) -> bool:
-        """Only root may; whether there was a link."""
+        """Whether there was a link."""
         return bool(self._ask("unlink", web_user=web_user)["removed"])
+
+    def link_with_password(self, web_user: str, account: str, password: str) -> AccountLink:
+        return AccountLink(
+            **self._ask("link_with_password", web_user=web_user, account=account, password=password)["link"]
+        )
 
     def check(self, web_user: str, mounts: Sequence[MountRequest]) -> list[CheckedMount | MountProblem]:
         results = self._ask("check", web_user=web_user, mounts=_sent(mounts))["results"]

@@ -56,6 +56,7 @@ class FakeBroker(Broker):
         self.trash: set[str] = set()
         self.restored: list[tuple[str, bool]] = []  # key, and whether logins came with it
         self.first_password_forgotten = False
+        self.passwords: dict[str, str] = {}  # of Unix accounts
         self._links: dict[str, AccountLink] = {}
         self._identities: dict[str, HostIdentity] = {}
         self._staged: dict[str, tuple[tuple[MountRequest | str, ...], Staging]] = {}
@@ -93,6 +94,18 @@ class FakeBroker(Broker):
     def links(self) -> list[AccountLink]:
         self.hooks.enter("links")
         return list(self._links.values())
+
+    def unlink(self, web_user: str) -> bool:
+        self.hooks.enter("unlink")
+        self._identities.pop(web_user, None)
+        return self._links.pop(web_user, None) is not None
+
+    def link_with_password(self, web_user: str, account: str, password: str) -> AccountLink:
+        self.hooks.enter("link_with_password")
+        if self.passwords.get(account) != password:
+            raise BrokerRefused("This account and this password do not go together.", code="not-proven")
+        self.add_link(web_user, account)
+        return self._links[web_user]
 
     def check(self, web_user: str, mounts: Sequence[MountRequest]) -> list[CheckedMount | MountProblem]:
         self.hooks.enter("check")

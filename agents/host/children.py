@@ -6,6 +6,7 @@ import dataclasses
 import grp
 import os
 import socket
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -36,12 +37,14 @@ class Listener:
     path: Path
     group: str
     kind: socket.SocketKind = socket.SOCK_STREAM
+    mode: int = 0o660
 
 
 def listeners(instance: Instance) -> dict[str, Listener]:
     """The sockets that the supervisor binds, by name."""
     return {
         "broker": Listener(path=instance.broker_socket, group=USER_RUN),
+        "pam": Listener(path=instance.pam_socket, group="root", mode=0o600),
         "guard": Listener(path=instance.guard_socket, group=USER_RUN),
         "archiver": Listener(path=instance.archiver_socket, group=USER_RUN),
         "feed": Listener(path=instance.feed_socket, group=USER_RUN, kind=socket.SOCK_SEQPACKET),
@@ -60,9 +63,14 @@ def bind(listener: Listener) -> socket.socket:
     finally:
         os.umask(old)
     os.chown(listener.path, 0, grp.getgrnam(listener.group).gr_gid)
-    os.chmod(listener.path, 0o660)
+    os.chmod(listener.path, listener.mode)
     sock.listen(BACKLOG)
     return sock
+
+
+def pamela(release: Path) -> str:
+    """The one file of a package that root runs: it is imported by its path, and nothing beside it."""
+    return f"{release}/venv/lib/python3.{sys.version_info.minor}/site-packages/pamela.py"
 
 
 def children(settings: Settings, release: Path, *, upstreams: tuple[str, ...] = ()) -> tuple[Child, ...]:
@@ -81,6 +89,8 @@ def children(settings: Settings, release: Path, *, upstreams: tuple[str, ...] = 
     found = (
         Child(name="broker", argv=(*root, "agents.broker"), env=root_env, cwd=release,
               sockets={"JACKIN_FD_BROKER": "broker"}),
+        Child(name="pam", argv=(*root, "agents.pam"), env=root_env | {"JACKIN_PAMELA": pamela(release)}, cwd=release,
+              sockets={"JACKIN_FD_PAM": "pam"}),
         Child(name="guard", argv=(*root, "agents.host.guard"), env=root_env, cwd=release,
               sockets={"JACKIN_FD_GUARD": "guard"}),
         Child(name="terminals", argv=tuple(as_user(USER_TERM, [python, "-P", "-m", "agents.terminals"], umask=0o077)),

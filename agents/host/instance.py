@@ -133,6 +133,11 @@ class Instance:
         return self.run_root / "broker.sock"
 
     @property
+    def pam_socket(self) -> Path:
+        """Root's alone: the broker asks here whether a password is right."""
+        return self.run_root / "pam.sock"
+
+    @property
     def guard_socket(self) -> Path:
         return self.run_root / "guard.sock"
 

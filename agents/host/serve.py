@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from agents.host import children, layout, packages, release, settings, users
+from agents.host import children, layout, packages, pam_service, release, settings, users
 from agents.host.instance import BadInstance, Instance
 from agents.host.service import Service
 from agents.host.settings import Settings
@@ -96,6 +96,7 @@ def _bind_problem(family: socket.AddressFamily, host: str, port: int) -> str:
 def _serve(arguments: argparse.Namespace, instance: Instance) -> int:
     packages.ensure()
     users.ensure_users()
+    pam_service.ensure()
     if not release.installed(TREE, instance):
         _run_installed_copy(instance)
     layout.ensure(layout.table(instance))

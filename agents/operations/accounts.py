@@ -1,4 +1,4 @@
-"""People and their passwords: the first administrator, one-time passwords, the mirror of the Unix links."""
+"""People and their passwords: the first administrator, one-time passwords, too many failures."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.http import HttpRequest
 from django.utils import timezone
-from django.utils.dateparse import parse_datetime
 
 from agents.engine.types import AccountLink
-from agents.models import HostAccount, User
+from agents.models import User
 from agents.models.accounts import USERNAME_PATTERN
 from agents.operations import audit, gateway, permissions
 from agents.operations.errors import Conflict, Invalid, NotFound, Refused, Unavailable
@@ -78,7 +77,7 @@ def new_one_time_password() -> str:
 
 def first_administrator(username: str, *, password: str) -> bool:
     """Make the first administrator with a one-time password; False when there is an administrator already."""
-    _check_username(username)
+    check_username(username)
     with transaction.atomic(durable=True):
         if User.objects.filter(is_superuser=True).exists():
             return False
@@ -94,12 +93,8 @@ def add_person(username: str, *, insecure_http: bool) -> str:
 
     Raises Refused unless plain HTTP for several people was accepted in so many words, Invalid, Conflict.
     """
-    _check_username(username)
-    if User.objects.exists() and not (insecure_http or settings.JACKIN_TLS):
-        raise Refused(
-            "A second account needs TLS: without it another program on this machine can read the login cookies.",
-            remedy="Start the service with --insecure-http (and set JACKIN_INSECURE_HTTP=1 here) to accept that.",
-        )
+    check_username(username)
+    check_second_account(insecure_http=insecure_http)
     password = new_one_time_password()
     with transaction.atomic(durable=True):
         if User.objects.filter(username=username).exists():
@@ -111,11 +106,20 @@ def add_person(username: str, *, insecure_http: bool) -> str:
     return password
 
 
+def check_second_account(*, insecure_http: bool) -> None:
+    """Raises Refused unless several people are safe here, or plain HTTP was accepted in so many words."""
+    if User.objects.exists() and not (insecure_http or settings.JACKIN_TLS):
+        raise Refused(
+            "A second account needs TLS: without it another program on this machine can read the login cookies.",
+            remedy="Start the service with --insecure-http (and set JACKIN_INSECURE_HTTP=1 here) to accept that.",
+        )
+
+
 def renew_one_time_password(username: str) -> str:
     """A fresh one-time password for `username`, for root to hand over. Ends their sessions. Raises NotFound."""
     password = new_one_time_password()
     with transaction.atomic(durable=True):
-        user = User.objects.filter(username=username).first()
+        user = User.objects.filter(username=username, deleted_at__isnull=True).first()
         if user is None:
             raise NotFound(f"There is no account {username}.")
         _set_one_time_password(user, password)
@@ -154,36 +158,10 @@ def note_refused_login(username: str) -> None:
     audit.record_refusal("person.login", actor=username if known else "anonymous", summary="not let in")
 
 
-def mirror_links(links: Iterable[AccountLink]) -> int:
-    """Make the HostAccount rows equal to the broker's links; returns how many rows changed."""
-    wanted = {link.web_user: link for link in links}
-    changed = 0
-    with transaction.atomic(durable=True):
-        for row in HostAccount.objects.select_related("user"):
-            if row.user.username not in wanted:
-                audit.record("account.unlink", actor=None, summary=f"{row.user.username}: {row.account}")
-                row.delete()
-                changed += 1
-        for user in User.objects.filter(username__in=wanted):
-            changed += _mirror_one(user, wanted[user.username])
-    return changed
-
-
 def without_account(links: Iterable[AccountLink]) -> list[str]:
     """The names that are linked although nobody logs in under them: written wrong, or not added yet."""
     linked = {link.web_user for link in links}
     return sorted(linked - set(User.objects.filter(username__in=linked).values_list("username", flat=True)))
-
-
-def _mirror_one(user: User, link: AccountLink) -> int:
-    linked_at = parse_datetime(link.linked_at) or timezone.now()
-    values = {"account": link.account, "uid": link.uid, "how": link.how[:64], "linked_at": linked_at}
-    row = HostAccount.objects.filter(user=user).first()
-    if row is not None and all(getattr(row, name) == value for name, value in values.items()):
-        return 0
-    HostAccount.objects.update_or_create(user=user, defaults=values)
-    audit.record("account.link", actor=None, summary=f"{user.username}: {link.account} ({link.uid}), {link.how}")
-    return 1
 
 
 def unlock(username: str) -> int:
@@ -207,7 +185,7 @@ def _set_one_time_password(user: User, password: str) -> None:
     user.one_time_expires_at = timezone.now() + ONE_TIME_VALID
 
 
-def _check_username(username: str) -> None:
+def check_username(username: str) -> None:
     if not re.fullmatch(USERNAME_PATTERN, username):
         problem = f"“{visible(username[:40])}” is no user name: 1 to 32 of A-Z, a-z, 0-9, . _ and -, a letter first."
         raise Invalid({"username": [problem]})

@@ -110,7 +110,7 @@ def _remove(operation: Operation, agent: Agent, *, engines: Engines, streams: St
     if left := cleanup.remove_objects(engines, key=agent.key, launches=_launches_of(agent)):
         raise Unavailable("Not everything could be removed: " + " ".join(left), remedy="It is tried again each minute.")
     person = operation.requested_by
-    reason = f"ejected by {person.get_username()}" if person else "ejected"
+    reason = f"ejected by {person.get_username()}" if person else _reason(operation)
     streams.drop(agent.key, reason)
     with transaction.atomic(durable=True):
         mine = {"lease_owner": operation.lease_owner}
@@ -119,3 +119,9 @@ def _remove(operation: Operation, agent: Agent, *, engines: Engines, streams: St
         if agent.state in LIVE_STATES:
             move_agent(agent, AgentStatus.ENDED, actor=person, operation=operation, reason=reason)
         progress.close_steps(running=OperationStep.State.SUCCEEDED)
+
+
+def _reason(operation: Operation) -> str:
+    """What the service itself gave as reason, if it can be read."""
+    asked = operation.request if isinstance(operation.request, dict) else {}
+    return f"ejected: {asked['because']}" if isinstance(asked.get("because"), str) else "ejected"

@@ -72,6 +72,16 @@ def first_login() -> None:
     _call({"op": "first_login"}, timeout=10)
 
 
+def follow() -> None:
+    """Have the runner look now whose account was switched off, deleted or linked anew. Raises Unavailable."""
+    _call({"op": "follow"}, timeout=5)
+
+
+def link_account(web_user: str, account: str, password: str) -> None:
+    """Link `web_user` to the Unix account that `password` opens; takes some seconds. Raises Refused, Unavailable."""
+    _call({"op": "link_account", "user": web_user, "account": account, "password": password}, timeout=25)
+
+
 def _found(one: Mapping[str, Any]) -> CheckedMount | MountProblem:
     if not one["ok"]:
         return MountProblem(code=str(one["code"]), message=str(one["message"]))

@@ -35,6 +35,8 @@ class Action(enum.StrEnum):
     SNAPSHOT_STATE = "state.snapshot"
     VIEW_SNAPSHOT = "snapshot.view"
     RESTORE_SNAPSHOT = "snapshot.restore"
+    LINK_ACCOUNT = "account.prove"
+    MANAGE_PEOPLE = "people.manage"
     CHANGE_OWN_PASSWORD = "password.change"  # noqa: S105 - the name of an action
 
 
@@ -64,6 +66,8 @@ POLICY: Final[Mapping[Action, frozenset[Role]]] = {
     Action.SNAPSHOT_STATE: frozenset({Role.OWNER}),
     Action.VIEW_SNAPSHOT: frozenset({Role.OWNER}),
     Action.RESTORE_SNAPSHOT: frozenset({Role.OWNER}),
+    Action.LINK_ACCOUNT: frozenset({Role.PERSON}),
+    Action.MANAGE_PEOPLE: frozenset({Role.ADMINISTRATOR}),
     Action.CHANGE_OWN_PASSWORD: frozenset({Role.LOGGED_IN}),
 }
 
@@ -91,7 +95,10 @@ def can(person: Person, action: Action, thing: Thing | None = None) -> bool:
 
 
 def check(person: Person, action: Action, thing: Thing | None = None) -> None:
-    """Return if allowed. Otherwise write the refusal down and raise NotFound for a thing, Refused without one."""
+    """Return if allowed. Otherwise write the refusal down and raise NotFound for a thing, Refused without one.
+
+    What is for administrators only does not exist for anybody else who is logged in: NotFound.
+    """
     if can(person, action, thing):
         return
     agent = thing if isinstance(thing, Agent) else thing.agent if isinstance(thing, Operation) else None
@@ -102,7 +109,8 @@ def check(person: Person, action: Action, thing: Thing | None = None) -> None:
         operation=thing if isinstance(thing, Operation) else None,
         summary="not allowed",
     )
-    if thing is not None:
+    only_administrators = POLICY[action] == {Role.ADMINISTRATOR} and person.is_authenticated
+    if thing is not None or only_administrators:
         raise NotFound
     if not person.is_authenticated:
         raise Refused("You are not logged in.", remedy="Log in.")

@@ -29,7 +29,7 @@ class Runner:
         self.streams = Streams(engines, feed=feed, ended=lambda: self.watcher.look())
         self.workers = Workers(engines, streams=self.streams, secrets=self.secrets, process=leases.process_name())
         self.watcher = Watcher(engines, streams=self.streams, after=self.workers.wake)
-        service = RunnerService(engines, secrets=self.secrets, wake=self.workers.wake)
+        service = RunnerService(engines, secrets=self.secrets, wake=self.workers.wake, look=self.watcher.look)
         self.server = SocketServer(listener, answer=service.answer, uids=allowed_uids())
 
     def start(self) -> None:

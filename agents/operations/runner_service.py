@@ -13,7 +13,7 @@ from agents.engine.errors import BrokerRefused, EngineError
 from agents.engine.types import MountProblem, MountRequest
 from agents.models import OPEN_STATES, Operation, User
 from agents.models.accounts import USERNAME_PATTERN
-from agents.operations import permissions
+from agents.operations import permissions, proving
 from agents.operations.engines import Engines
 from agents.operations.environment import MOST_BYTES, MOST_VARIABLES
 from agents.operations.errors import Conflict, OperationError, Refused, Unavailable
@@ -34,14 +34,23 @@ class BadRequest(Refused):
 class RunnerService:
     """Answers one request at a time per thread; holds no transaction while it asks engine or broker."""
 
-    def __init__(self, engines: Engines, *, secrets: SecretStore, wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        engines: Engines,
+        *,
+        secrets: SecretStore,
+        wake: Callable[[], None],
+        look: Callable[[], None] = lambda: None,
+    ) -> None:
         self._engines = engines
         self._secrets = secrets
-        self._wake_workers = wake
+        self._wake_workers, self._look = wake, look
         self._answers: Mapping[str, tuple[frozenset[str], Callable[[Mapping[str, Any]], Reply]]] = {
             "wake": (frozenset({"operation", "secrets"}), self._wake),
             "check_mounts": (frozenset({"user", "mounts"}), self._check_mounts),
             "engine_status": (frozenset(), self._engine_status),
+            "follow": (frozenset(), self._follow),
+            "link_account": (frozenset({"user", "account", "password"}), self._link_account),
             "first_login": (frozenset(), self._first_login),
         }
 
@@ -82,10 +91,7 @@ class RunnerService:
                 self._secrets.drop(operation)
 
     def _check_mounts(self, request: Mapping[str, Any]) -> Reply:
-        name = request.get("user")
-        if not isinstance(name, str) or not re.fullmatch(USERNAME_PATTERN, name):
-            raise BadRequest("“user” has to be the name of a web account.")
-        user = User.objects.filter(username=name).first()
+        user = _user(request)
         if user is None or not permissions.can(user, Action.CHECK_MOUNTS):
             raise Refused("This account may not look at mounts.")
         found = self._engines.broker.check(user.get_username(), _mounts(request.get("mounts")))
@@ -104,6 +110,15 @@ class RunnerService:
             status["message"] = error.message
         return status
 
+    def _follow(self, _request: Mapping[str, Any]) -> Reply:
+        self._look()
+        return {}
+
+    def _link_account(self, request: Mapping[str, Any]) -> Reply:
+        proving.link_account(_user(request), request, engines=self._engines)
+        self._look()
+        return {}
+
     def _first_login(self, _request: Mapping[str, Any]) -> Reply:
         self._engines.broker.forget_first_password()
         return {}
@@ -111,6 +126,13 @@ class RunnerService:
 
 def _no(code: str, message: str, remedy: str) -> Reply:
     return {"ok": False, "code": code, "message": message, "remedy": remedy, "index": None}
+
+
+def _user(request: Mapping[str, Any]) -> User | None:
+    name = request.get("user")
+    if not isinstance(name, str) or not re.fullmatch(USERNAME_PATTERN, name):
+        raise BadRequest("“user” has to be the name of a web account.")
+    return User.objects.filter(username=name).first()
 
 
 def _operation_id(request: Mapping[str, Any]) -> uuid.UUID:

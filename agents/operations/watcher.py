@@ -10,7 +10,7 @@ from collections.abc import Callable
 from django.db import connections
 
 from agents.engine.errors import EngineError
-from agents.operations import accounts, retention
+from agents.operations import links, retention
 from agents.operations.engines import Engines
 from agents.operations.reconcile import reconcile
 from agents.operations.streams import StreamSink
@@ -85,7 +85,7 @@ class Watcher:
     def _pass(self) -> bool:
         try:
             reconcile(self._engines, streams=self._streams)
-            accounts.mirror_links(self._engines.broker.links())
+            links.follow(self._engines)
             self._after()
             self._forget_old()
         except EngineError as error:

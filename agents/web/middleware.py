@@ -14,7 +14,7 @@ from agents.web.http import go, problem
 
 Answer = Callable[[HttpRequest], HttpResponse]
 
-OPEN_TO_ONE_TIME: Final = frozenset({"password", "logout", "login"})
+OPEN_TO_ONE_TIME: Final = frozenset({"password", "logout", "login", "invitation"})
 
 
 class MustChangePasswordMiddleware:

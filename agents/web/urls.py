@@ -4,8 +4,20 @@ from __future__ import annotations
 
 from django.urls import path, re_path
 
-from agents.web.views import account, agents, dashboard, exile, launch, operations, snapshots, states
+from agents.web.views import (
+    account,
+    agents,
+    dashboard,
+    exile,
+    invitation,
+    launch,
+    operations,
+    people,
+    snapshots,
+    states,
+)
 
+PERSON = r"(?P<username>[A-Za-z_][A-Za-z0-9._-]{0,31})"
 KEY = r"(?P<key>[0-9a-f]{32})"
 
 urlpatterns = [
@@ -14,6 +26,8 @@ urlpatterns = [
     path("logout", account.log_out, name="logout"),
     path("password", account.password, name="password"),
     path("account", account.account, name="account"),
+    path("account/link", account.link, name="account-link"),
+    path("invitation", invitation.invitation, name="invitation"),
     path("launch", launch.launch, name="launch"),
     path("launch/preview", launch.preview, name="launch-preview"),
     re_path(rf"^agents/{KEY}\Z", agents.agent, name="agent"),
@@ -33,4 +47,12 @@ urlpatterns = [
     path("exile", exile.own, name="exile"),
     path("exile/everyone", exile.everyone, name="exile-everyone"),
     path("exile/of/<str:name>", exile.person, name="exile-person"),
+    path("people", people.people, name="people"),
+    path("people/add", people.add, name="people-add"),
+    re_path(rf"^person/{PERSON}\Z", people.person, name="person"),
+    re_path(rf"^person/{PERSON}/link\Z", people.make_link, name="person-link"),
+    re_path(rf"^person/{PERSON}/enable\Z", people.enable, name="person-enable"),
+    re_path(rf"^person/{PERSON}/disable\Z", people.disable, name="person-disable"),
+    re_path(rf"^person/{PERSON}/delete\Z", people.delete, name="person-delete"),
+    re_path(rf"^person/{PERSON}/administrator\Z", people.administrator, name="person-administrator"),
 ]

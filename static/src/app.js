@@ -4,6 +4,7 @@ import { Idiomorph } from "idiomorph";
 
 import { initAges } from "./ages.js";
 import { initDialogs } from "./dialogs.js";
+import { initInvitation } from "./invitation.js";
 import { initForms } from "./forms.js";
 import { initLive } from "./live.js";
 import { initMounts } from "./mounts.js";
@@ -27,7 +28,17 @@ htmx.defineExtension("morph", {
   },
 });
 
-const PARTS = [initAges, initDialogs, initForms, initMounts, initOpLogs, initRows, initThemeButton, initToasts];
+const PARTS = [
+  initAges,
+  initDialogs,
+  initForms,
+  initInvitation,
+  initMounts,
+  initOpLogs,
+  initRows,
+  initThemeButton,
+  initToasts,
+];
 
 function init(root) {
   for (const part of PARTS) part(root);

@@ -19,7 +19,7 @@ from django.utils import timezone
 from agents.engine.types import AccountLink
 from agents.management.commands import mirror_links
 from agents.models import AuditEvent, HostAccount, User
-from agents.operations import accounts, login_delay
+from agents.operations import accounts, links, login_delay
 from agents.operations.errors import Conflict, Invalid, NotFound, Refused
 from tests import factories
 from tests.factories import PASSWORD
@@ -161,14 +161,14 @@ def link(user: str, account: str, uid: int = 1000) -> AccountLink:
 
 
 def test_links_are_mirrored(alice: User, bob: User) -> None:
-    assert accounts.mirror_links([link("alice", "al"), link("nobody", "x")]) == 1
-    assert accounts.mirror_links([link("alice", "al")]) == 0
-    assert accounts.mirror_links([link("alice", "al", uid=1001), link("bob", "bob")]) == 2
+    assert links.mirror([link("alice", "al"), link("nobody", "x")]) == 1
+    assert links.mirror([link("alice", "al")]) == 0
+    assert links.mirror([link("alice", "al", uid=1001), link("bob", "bob")]) == 2
     assert {(row.user.username, row.account, row.uid) for row in HostAccount.objects.all()} == {
         ("alice", "al", 1001),
         ("bob", "bob", 1000),
     }
-    assert accounts.mirror_links([]) == 2
+    assert links.mirror([]) == 2
     assert not HostAccount.objects.exists()
     assert AuditEvent.objects.filter(action="account.unlink").count() == 2
 

@@ -18,6 +18,7 @@ VALID: Mapping[str, list[dict[str, Any]]] = {
         {"v": 1, "op": "staged"},
         {"v": 1, "op": "link", "web_user": "fuzz-user", "account": "root"},
         {"v": 1, "op": "unlink", "web_user": "fuzz-user"},
+        {"v": 1, "op": "link_with_password", "web_user": "fuzz-user", "account": "root", "password": "x", "y": 1},
         {"v": 1, "op": "check", "web_user": "fuzz-user", "mounts": [MOUNT]},
         {"v": 1, "op": "list", "web_user": "fuzz-user", "path": "/root", "prefix": "a", "most": 5},
         {"v": 1, "op": "stage", "web_user": "fuzz-user", "launch": KEY, "mounts": [MOUNT]},
@@ -32,6 +33,8 @@ VALID: Mapping[str, list[dict[str, Any]]] = {
         {"op": "check_mounts", "user": "fuzz-user", "mounts": [MOUNT]},
         {"op": "engine_status", "x": 1},
         {"op": "first_login", "x": 1},
+        {"op": "follow", "x": 1},
+        {"op": "link_account", "user": "fuzz-user", "account": "root", "password": "x", "y": 1},
     ],
     "terminals": [
         {"attach": KEY, "viewer": "fuzz", "rows": 24, "columns": 80},
@@ -44,7 +47,8 @@ VALID: Mapping[str, list[dict[str, Any]]] = {
         {"op": "drop", "agent": KEY, "reason": "fuzz"},
     ],
 }
-COSTLY = {"forget_first_password", "first_login", "engine_status", "network_ready", "admit"}
+COSTLY = {"forget_first_password", "first_login", "engine_status", "network_ready", "admit", "follow"}
+COSTLY |= {"link_account", "link_with_password"}
 WEIRD: list[Any] = [
     *(None, True, False, 0, -1, 1, 2**31, 2**63, 2**64, -(2**70), 10**300, 1.5, 1e308, "", " ", "\0", "\x1b[2J"),
     *("root", "\ud800", "\u202e", "ä" * 300, "x" * 5000, "/" * 5000, [], {}, [[]], [None] * 300, {"a": {"b": {}}}),

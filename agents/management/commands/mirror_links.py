@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from agents.engine.errors import EngineError
-from agents.operations import accounts
+from agents.operations import accounts, links
 from agents.operations.engines import build_engines
 from agents.operations.text import visible
 
@@ -17,10 +17,11 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            links = build_engines().broker.links()
+            engines = build_engines()
+            changed = links.follow(engines)
+            linked = engines.broker.links()
         except EngineError as error:
             raise CommandError(f"{error.message} {error.remedy}".strip()) from None
-        changed = accounts.mirror_links(links)
-        for name in accounts.without_account(links):
+        for name in accounts.without_account(linked):
             self.stdout.write(f"{visible(name)} is linked, but there is no web account of that name (yet)")
-        self.stdout.write(f"{len(links)} linked, {changed} changed")
+        self.stdout.write(f"{len(linked)} linked, {changed} changed")

@@ -66,3 +66,25 @@ class PasswordForm(forms.Form):
             field = "new_password1" if wrong == "new_password" else wrong
             for message in messages:
                 self.add_error(field if field in self.fields else None, message)
+
+
+class LinkForm(forms.Form):
+    """A Unix account and its own password."""
+
+    account = forms.CharField(
+        label="Unix account",
+        max_length=64,
+        help_text="Your login name on this machine.",
+        widget=forms.TextInput({"class": "input", "autocomplete": "off", "spellcheck": "false"}),
+    )
+    password = _password(
+        "Its password",
+        autocomplete="off",
+        help_text="Checked by this machine's PAM and kept nowhere. Five attempts in a quarter of an hour.",
+    )
+
+    def take(self, refusal: Invalid) -> None:
+        """Put each message of `refusal` at its field."""
+        for field, found in refusal.errors.items():
+            for message in found:
+                self.add_error(field if field in self.fields else None, message)

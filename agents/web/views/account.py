@@ -12,11 +12,11 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from agents.models import User
-from agents.operations import accounts, audit, selectors
-from agents.operations.errors import Invalid, Refused
+from agents.operations import accounts, audit, links, proving, selectors
+from agents.operations.errors import Conflict, Invalid, Refused, Unavailable
 from agents.web import peer
 from agents.web.auth import safe_next, signed_in
-from agents.web.forms.account import LoginForm, PasswordForm
+from agents.web.forms.account import LinkForm, LoginForm, PasswordForm
 from agents.web.http import Request
 
 
@@ -80,5 +80,33 @@ def admin_log_in(request: HttpRequest) -> HttpResponse:
 @require_safe
 @signed_in
 def account(request: Request) -> HttpResponse:
-    context = {"here": "account", "account": selectors.host_account_of(request.user)}
-    return render(request, "agents/account.html", context)
+    return _account(request, LinkForm())
+
+
+@sensitive_post_parameters("password")
+@require_POST
+@signed_in
+def link(request: Request) -> HttpResponse:
+    form = LinkForm(request.POST)
+    if form.is_valid():
+        cleaned = form.cleaned_data
+        try:
+            proving.request_link(request.user, account=cleaned["account"], password=cleaned["password"])
+        except Invalid as refusal:
+            form.take(refusal)
+        except (Refused, Conflict, Unavailable) as refusal:
+            form.add_error(None, f"{refusal.message} {refusal.remedy}".strip())
+        else:
+            messages.success(request, f"You act as {cleaned['account']} now.")
+            return redirect("account")
+    return _account(request, form, status=422)
+
+
+def _account(request: Request, form: LinkForm, *, status: int = 200) -> HttpResponse:
+    context = {
+        "here": "account",
+        "account": selectors.host_account_of(request.user),
+        "changes": links.changes_for(request.user),
+        "form": form,
+    }
+    return render(request, "agents/account.html", context, status=status)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import pytest
 from django.test import Client
-from django.urls import get_resolver
 
 from agents.models import Agent, AgentStatus, AuditEvent, Operation, StateSnapshot, User
 from tests import factories
@@ -222,26 +221,3 @@ def test_a_post_without_the_form_s_token_does_nothing(
 )
 def test_what_changes_something_is_no_get(at_page: AtPage, alice: User, launched: Operation, path: str) -> None:
     assert at_page(alice).get(filled(path, launched)).status_code == 405
-
-
-def test_every_address_is_in_a_table_above() -> None:
-    tested = {
-        path.split("?")[0].strip("/") for _, path in [*OWN, *OVER, *ADMINISTRATORS, *EVERYBODY, *POSTED, *PURGES]
-    } | {
-        "login",
-        "logout",
-    }
-    known = {
-        str(pattern.pattern)
-        .replace("^", "")
-        .replace(r"\Z", "")
-        .replace(r"snapshots/(?P<key>[0-9a-f]{32})", "snapshots/{snapshot}")
-        .replace(r"states/(?P<key>[0-9a-f]{32})", "states/{state}")
-        .replace(r"(?P<key>[0-9a-f]{32})", "{key}")
-        .replace("<uuid:operation_id>", "{operation}")
-        .replace("<str:name>", "{name}")
-        for resolver in get_resolver().url_patterns
-        if hasattr(resolver, "url_patterns") and str(resolver.pattern) == ""
-        for pattern in resolver.url_patterns
-    }
-    assert known == tested

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import datetime
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.conf import settings
 from django.db import connection
 from django.test import Client
-from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
 
 from agents.models import AuditEvent, User
 from agents.operations import accounts
+from tests.support.routes import filled, templates
 
 FIRST = "abcdefghijkmnopqrstuvwxy"
 TRIES = 6
@@ -70,26 +69,12 @@ def test_of_logins_at_the_same_moment_one_gets_in(first: User, monkeypatch: pyte
     assert AuditEvent.objects.filter(action="password.one-time.used", outcome="done").count() == 1
 
 
-def every_address(patterns: list[Any], before: str = "/") -> Iterator[str]:
-    """An address for each route there is, those of the admin included."""
-    for pattern in patterns:
-        text = str(pattern.pattern).removeprefix("^").replace(r"\Z", "").replace("$", "")
-        text = text.replace("(?P<key>[0-9a-f]{32})", "f" * 32).replace("(?P<url>.*)", "x")
-        text = text.replace("(?P<app_label>agents|auth)/", "agents/").replace("<path:object_id>", "1")
-        text = text.replace("<uuid:operation_id>", "00000000-0000-4000-8000-000000000000").replace("<id>", "1")
-        text = text.replace("<int:content_type_id>/<path:object_id>", "1/1")
-        if isinstance(pattern, URLResolver):
-            yield from every_address(pattern.url_patterns, before + text)
-        elif isinstance(pattern, URLPattern):
-            yield before + text
-
-
 def test_with_it_no_page_opens_but_that_for_a_new_password(first: User) -> None:
     client = Client()
     assert log_in(client)
     seen = 0
-    for path in every_address(get_resolver().url_patterns):
-        if path in {"/password", "/logout", "/login", "/admin/logout/", "/admin/password_change/"}:
+    for path in map(filled, templates()):
+        if path in {"/password", "/logout", "/login", "/invitation", "/admin/logout/", "/admin/password_change/"}:
             continue
         for method in (client.get, client.post):
             answer = method(path)

@@ -35,6 +35,7 @@ GOOD: dict[str, st.SearchStrategy[Any]] = {
     "account": st.from_regex(r"[a-z_][a-z0-9_-]{0,30}", fullmatch=True),
     "launch": LAUNCH,
     "mounts": st.lists(MOUNT, max_size=MOST_MOUNTS),
+    "password": st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=50),
     "path": TEXT,
     "prefix": TEXT,
     "most": st.integers(1, 200),
