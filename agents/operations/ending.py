@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agents.models import LIVE_STATES, OPEN_STATES, Agent, AgentStatus, Operation, OperationKind, OperationState, User
-from agents.operations import audit
+from agents.operations import audit, states
 from agents.operations.lifecycle import queue_eject
 from agents.operations.permissions import Action
 from agents.operations.transitions import move_agent, move_operation
@@ -40,6 +40,7 @@ def _cancel_launch(agent: Agent, because: str) -> bool:
         launch, OperationState.CANCELLED, actor=None, only_if=queued, cancel_requested=True, error=because
     ):
         move_agent(agent, AgentStatus.ENDED, actor=None, operation=launch, reason=because)
+        states.forget_unused(agent, launch)
         return True
     running = Operation.objects.filter(pk=launch.pk, state=OperationState.RUNNING, cancel_requested=False)
     if not running.update(cancel_requested=True):

@@ -41,6 +41,7 @@ class Call:
     told: threading.Event = dataclasses.field(default_factory=threading.Event)
     over: threading.Event = dataclasses.field(default_factory=threading.Event)
     given_up: bool = False
+    place: threading.BoundedSemaphore | None = None  # the one that it took when it was given up
     answer: Any = None
     error: BaseException | None = None
     lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
@@ -60,7 +61,8 @@ class Call:
             self.over.set()
             if not self.given_up:
                 return
-        _abandoned.release()
+        if self.place is not None:
+            self.place.release()
         if hasattr(self.answer, "close"):  # a stream that nobody takes
             with contextlib.suppress(Exception):
                 self.answer.close()
@@ -70,7 +72,7 @@ class Call:
         with self.lock:
             if self.over.is_set() or not _abandoned.acquire(blocking=False):
                 return False
-            self.given_up = True
+            self.given_up, self.place = True, _abandoned
             return True
 
 

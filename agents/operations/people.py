@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import importlib
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from django.conf import settings
 from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX
@@ -22,6 +21,7 @@ from agents.operations.ending import end_agents
 from agents.operations.errors import Conflict, Invalid, NotFound, OperationError, Refused, Unavailable
 from agents.operations.invitations import Link
 from agents.operations.permissions import Action, Person
+from agents.operations.purging import purge_all_of
 
 MOST_NAME = 100
 OFF = "The account of its owner was switched off."
@@ -132,7 +132,7 @@ def delete(by: By, username: str, *, typed: str, purge: bool) -> list[str]:
         ended = end_agents(user, because=GONE)
         detail: audit.Detail = {"ended": ended, "purge": purge}
         audit.record("person.delete", actor=_actor(by), summary=username, detail=detail)
-    problems = _purge(user) if purge else []
+    problems = _purge(user, by=by) if purge else []
     _wake()
     return problems
 
@@ -196,23 +196,13 @@ def _lock_out(user: User) -> None:
             session.delete()
 
 
-def _purge(user: User) -> list[str]:
-    """Ask for the purge of all states and snapshots of a person who was deleted."""
-    states, snapshots = list(user.agent_states.all()), list(user.state_snapshots.all())
-    if not states and not snapshots:
-        return []
+def _purge(user: User, *, by: By) -> list[str]:
+    """Ask for the purge of all that a person keeps who was deleted; what could not be asked for, in sentences."""
     try:
-        purging().request_purge(user, states=states, snapshots=snapshots, eject=True)
-    except ImportError:
-        return ["States cannot be purged by this release; they are kept."]
+        purge_all_of(user, by=_actor(by))
     except OperationError as error:
         return [f"{error.message} {error.remedy}".strip()]
     return []
-
-
-def purging() -> Any:
-    """The module that purges states, looked up late: it asks permissions of this one's callers."""
-    return importlib.import_module("agents.operations.purging")
 
 
 def _wake() -> None:

@@ -11,7 +11,7 @@ from django.db import IntegrityError, transaction
 from agents.models import AgentState, AgentStatus, Operation, OperationKind, StateSnapshot, User
 from agents.operations import audit, gateway, permissions
 from agents.operations import states as kept_states
-from agents.operations.errors import Conflict, NotFound, Unavailable
+from agents.operations.errors import Conflict, NotFound, Refused, Unavailable
 from agents.operations.launch import add_steps
 from agents.operations.lifecycle import queue_eject
 from agents.operations.permissions import Action
@@ -45,6 +45,27 @@ def request_purge(
     return made
 
 
+def purge_all_of(owner: User, *, by: User | None) -> list[Operation]:
+    """Queue the purge of all that a person keeps who was deleted, agents that still end included.
+
+    `by` is None for root. Raises Refused for anybody else's, Conflict.
+    """
+    if owner.deleted_at is None:
+        raise Refused(f"{owner.get_username()} was not deleted.")
+    batch = secrets.token_hex(16)
+    try:
+        with transaction.atomic(durable=True):
+            kept = owner.agent_states.filter(phase=AgentState.Phase.KEPT)
+            made = [_purge_state(by, state, batch, eject=True) for state in kept]
+            stored = owner.state_snapshots.filter(phase=StateSnapshot.Phase.KEPT)
+            made += [_purge_snapshot(by, snapshot, batch) for snapshot in stored]
+    except IntegrityError:
+        raise Conflict("Something is under way with one of their states.", remedy="Purge them in a moment.") from None
+    with contextlib.suppress(Unavailable):
+        gateway.wake()
+    return made
+
+
 def batch_of(user: User, batch: str) -> list[Operation]:
     """The operations of one request, in order. Raises NotFound for a batch that is not the person's own."""
     rows = Operation.objects.filter(kind=OperationKind.PURGE, request__batch=str(batch), requested_by=user)
@@ -66,7 +87,7 @@ def _snapshot(user: User, key: str) -> StateSnapshot:
     return found
 
 
-def _purge_state(user: User, state: AgentState, batch: str, *, eject: bool) -> Operation:
+def _purge_state(user: User | None, state: AgentState, batch: str, *, eject: bool) -> Operation:
     agent = kept_states.user_of(state)
     if agent is not None and not eject:
         raise Conflict(f"{agent.name} uses its state.", remedy="Eject it first, or choose “eject and purge”.")
@@ -82,7 +103,7 @@ def _purge_state(user: User, state: AgentState, batch: str, *, eject: bool) -> O
     return operation
 
 
-def _purge_snapshot(user: User, snapshot: StateSnapshot, batch: str) -> Operation:
+def _purge_snapshot(user: User | None, snapshot: StateSnapshot, batch: str) -> Operation:
     kept = StateSnapshot.objects.filter(pk=snapshot.pk, phase=StateSnapshot.Phase.KEPT)
     if not kept.update(phase=StateSnapshot.Phase.PURGING):
         raise Conflict(f"The snapshot {snapshot} is {snapshot.phase}.")
@@ -93,7 +114,7 @@ def _purge_snapshot(user: User, snapshot: StateSnapshot, batch: str) -> Operatio
 
 
 def _queue(
-    user: User,
+    user: User | None,
     batch: str,
     *,
     name: str,

@@ -10,8 +10,11 @@ from agents.models import Agent, AgentState, OperationLog, StateSnapshot, User
 from agents.operations import (
     accounts,
     exile,
+    invitations,
     launch,
     lifecycle,
+    links,
+    people,
     purging,
     reconcile,
     retention,
@@ -21,6 +24,7 @@ from agents.operations import (
 )
 from agents.operations.ejecting import exile_here
 from agents.operations.exile import Scope
+from agents.operations.people import ROOT
 from tests import factories
 from tests.db.conftest import World
 
@@ -103,12 +107,12 @@ def _forget(world: World, alice: User) -> Callable[[], object]:
 
 def _link(world: World, alice: User) -> Callable[[], object]:
     link = AccountLink(web_user="alice", account="a", uid=1001, linked_at="2026-01-01T00:00:00+00:00", how="test")
-    return lambda: accounts.mirror_links([link])
+    return lambda: links.mirror([link])
 
 
 def _unlink(world: World, alice: User) -> Callable[[], object]:
     _link(world, alice)()
-    return lambda: accounts.mirror_links([])
+    return lambda: links.mirror([])
 
 
 def _one_time(world: World, alice: User) -> Callable[[], object]:
@@ -185,7 +189,34 @@ def _run_purge_snapshot(world: World, alice: User) -> Callable[[], object]:
     return world.work
 
 
+def _disable(world: World, alice: User) -> Callable[[], object]:
+    running(world, alice)
+    return lambda: people.disable(ROOT, "alice")
+
+
+def _disable_while_it_launches(world: World, alice: User) -> Callable[[], object]:
+    factories.launch(alice, state="running", lease_owner="1.1.x")
+    return lambda: people.disable(ROOT, "alice")
+
+
+def _enable(world: World, alice: User) -> Callable[[], object]:
+    people.disable(ROOT, "alice")
+    return lambda: people.enable(ROOT, "alice", insecure_http=True)
+
+
+def _use_link(world: World, alice: User) -> Callable[[], object]:
+    link = people.add_person(ROOT, "dave", insecure_http=True)
+    return lambda: invitations.use(link.secret, password="a good long one of dave's", came_from="here")
+
+
 CHANGES: dict[str, Change] = {
+    "invite": lambda world, alice: lambda: people.add_person(ROOT, "dave", insecure_http=True),
+    "use of a link": _use_link,
+    "disable": _disable,
+    "disable while a launch runs": _disable_while_it_launches,
+    "enable": _enable,
+    "delete": lambda world, alice: lambda: people.delete(ROOT, "alice", typed="alice", purge=False),
+    "administrator": lambda world, alice: lambda: people.set_administrator(ROOT, "alice", wanted=True),
     "purge": _purge,
     "run purge": _run_purge,
     "purge of a snapshot": _purge_snapshot,

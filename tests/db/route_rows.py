@@ -15,14 +15,20 @@ from typing import Any, Final
 from agents.models import User
 from agents.operations import (
     accounts,
+    exile,
     launch,
     lifecycle,
     links,
     people,
     proving,
+    purging,
+    retrying,
     selectors,
+    snapshots,
+    states,
     terminals,
 )
+from agents.operations.exile import Scope
 from tests import factories
 
 WHO: Final = ("anonymous", "stranger", "owner", "administrator", "must change password", "disabled")
@@ -37,8 +43,9 @@ OWN_PASSWORD: Final[Answers] = ("login", "ok", "ok", "ok", "ok", "login")
 ADMINISTRATORS: Final[Answers] = ("login", "404", "404", "ok", "password", "login")
 ADMINISTRATORS_EMPTY: Final[Answers] = ("login", "404", "404", "refused", "password", "login")
 INCOMPLETE: Final[Answers] = ("login", "refused", "refused", "refused", "password", "login")
-RECORDS: Final[Answers] = ("login", "403", "403", "ok", "password", "login")
-RECORDS_CLOSED: Final[Answers] = ("login", "403", "403", "403", "password", "login")
+RECORDS: Final[Answers] = ("login", "login", "login", "ok", "password", "login")
+RECORDS_CLOSED: Final[Answers] = ("login", "login", "login", "403", "password", "login")
+NOBODY: Final[Answers] = ("login", "404", "404", "404", "password", "login")
 
 PAGES: Final[Mapping[str, Answers]] = {
     "GET /": EVERYBODY,
@@ -52,7 +59,7 @@ PAGES: Final[Mapping[str, Answers]] = {
     "GET /invitation": OPEN,
     "POST /invitation": OPEN,
     "GET /launch": EVERYBODY,
-    "POST /launch": INCOMPLETE,
+    "POST /launch": EVERYBODY,  # the form again, with what is wrong
     "POST /launch/preview": EVERYBODY,
     "GET /agents/{key}": OWN,
     "GET /agents/{key}/eject": OWN,
@@ -60,22 +67,39 @@ PAGES: Final[Mapping[str, Answers]] = {
     "GET /operations": EVERYBODY,
     "GET /operations/{operation_id}": OWN,
     "POST /operations/{operation_id}/cancel": OWN,
+    "GET /operations/{operation_id}/log": OWN,
+    "POST /operations/{operation_id}/retry": ("login", "404", "refused", "404", "password", "login"),  # it is open
+    "GET /snapshots": EVERYBODY,
+    "GET /snapshots/{key}/restore": OWN,
+    "POST /snapshots/{key}/restore": OWN,
+    "GET /states": EVERYBODY,
+    "GET /states/purge": EVERYBODY,  # of nothing: sent back
+    "POST /states/purge": EVERYBODY,
+    "GET /states/purge/{key}": NOBODY,
+    "GET /states/{key}": OWN,
+    "POST /states/{key}/snapshot": OWN,
+    "GET /exile": EVERYBODY,
+    "POST /exile": ("login", "refused", "ok", "refused", "password", "login"),  # who has no agents
+    "GET /exile/everyone": ADMINISTRATORS,
+    "POST /exile/everyone": ADMINISTRATORS_EMPTY,
+    "GET /exile/of/{name}": ADMINISTRATORS,
+    "POST /exile/of/{name}": ADMINISTRATORS_EMPTY,
     "GET /people": ADMINISTRATORS,
     "GET /people/add": ADMINISTRATORS,
-    "POST /people/add": ADMINISTRATORS_EMPTY,
+    "POST /people/add": ADMINISTRATORS,  # the form again, as below
     "GET /person/{username}": ADMINISTRATORS,
     "POST /person/{username}/link": ADMINISTRATORS,
     "POST /person/{username}/enable": ADMINISTRATORS_EMPTY,  # switched on already
     "GET /person/{username}/disable": ADMINISTRATORS,
     "POST /person/{username}/disable": ADMINISTRATORS,
     "GET /person/{username}/delete": ADMINISTRATORS,
-    "POST /person/{username}/delete": ADMINISTRATORS_EMPTY,
+    "POST /person/{username}/delete": ADMINISTRATORS,
     "POST /person/{username}/administrator": ADMINISTRATORS_EMPTY,  # none already
     "GET /admin/": RECORDS,
     "GET /admin/login/": ("login", "403", "403", "403", "password", "login"),
-    "POST /admin/logout/": OPEN,
-    "GET /admin/password_change/": OWN_PASSWORD,
-    "POST /admin/password_change/": OWN_PASSWORD,
+    "POST /admin/logout/": ("ok", "ok", "ok", "ok", "password", "ok"),
+    "GET /admin/password_change/": EVERYBODY,
+    "POST /admin/password_change/": EVERYBODY,
 }
 
 # The records of the admin: a list and each row to look at; the rest is refused to everybody, see test_admin.
@@ -156,6 +180,28 @@ OPERATIONS: Final[Mapping[str, tuple[Call, Answers] | None]] = {
         PERSON,
     ),
     "proving.link_account": INSIDE,  # see RUNNER
+    "exile.exilable": (lambda who, a: list(exile.exilable(who, scope=Scope.OWN)), PERSON),
+    "exile.request_exile": (
+        lambda who, a: exile.request_exile(who, scope=Scope.PERSON, person="alice"),
+        ADMINISTRATOR,
+    ),
+    "purging.purge_all_of": INSIDE,
+    "purging.batch_of": INSIDE,  # the person's own, see test_access
+    "purging.request_purge": (
+        lambda who, a: purging.request_purge(who, states=[a.state.key], snapshots=[a.snapshot.key]),
+        ("404", "404", "ok", "ok", "404", "404"),
+    ),
+    "retrying.request_retry": (lambda who, a: retrying.request_retry(who, a.failed.id), OWNER),
+    "snapshots.get_snapshot": (lambda who, a: snapshots.get_snapshot(who, a.snapshot.key), OWNER),
+    "snapshots.request_restore": (lambda who, a: snapshots.request_restore(who, a.snapshot.key), OWNER),
+    "snapshots.request_snapshot": (lambda who, a: snapshots.request_snapshot(who, a.state.key), OWNER),
+    "snapshots.snapshots_for": (lambda who, a: list(snapshots.snapshots_for(who)), NOTHING_SHOWN),
+    "states.all_states": (lambda who, a: list(states.all_states(who)), NOTHING_SHOWN),
+    "states.for_launch": INSIDE,
+    "states.get_state": (lambda who, a: states.get_state(who, a.state.key), OWNER),
+    "states.offered_for": (lambda who, a: list(states.offered_for(who)), NOTHING_SHOWN),
+    "states.problem_of": INSIDE,
+    "states.states_for": (lambda who, a: list(states.states_for(who)), NOTHING_SHOWN),
     "selectors.agents_for": (lambda who, a: list(selectors.agents_for(who)), NOTHING_SHOWN),
     "selectors.live_agents_for": (lambda who, a: list(selectors.live_agents_for(who)), NOTHING_SHOWN),
     "selectors.get_agent": (lambda who, a: selectors.get_agent(who, a.agent.key), OWNER),

@@ -43,8 +43,9 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def cast(alice: User, stranger: User, admin: User) -> dict[str, Any]:
+def cast(alice: User, stranger: User, admin: User, settings: Any) -> dict[str, Any]:
     """Who asks; alice is the owner of everything."""
+    settings.JACKIN_INSECURE_HTTP = True
     factories.person("off", is_active=False)
     return {
         "anonymous": AnonymousUser(),
@@ -58,13 +59,24 @@ def cast(alice: User, stranger: User, admin: User) -> dict[str, Any]:
 
 @pytest.fixture
 def things(alice: User) -> SimpleNamespace:
-    """What alice has: a launch that waits, an agent that runs."""
-    return SimpleNamespace(launch=factories.launch(alice), agent=factories.agent(alice))
+    """What alice has: a launch that waits, one that failed, an agent that runs, a state and a snapshot of it."""
+    ended = factories.agent(alice, state="failed")
+    failed = factories.launch(alice, agent=ended, state="failed")
+    state = factories.state(alice)
+    return SimpleNamespace(
+        launch=factories.launch(alice),
+        failed=failed,
+        agent=factories.agent(alice),
+        state=state,
+        snapshot=factories.snapshot(state),
+    )
 
 
-def values(things: SimpleNamespace) -> Mapping[str, str]:
-    """What stands for the arguments of addresses: alice's things."""
-    return {"key": things.agent.key, "operation_id": str(things.launch.id), "username": "alice"}
+def values(things: SimpleNamespace, template: str) -> Mapping[str, str]:
+    """What stands for the arguments of an address: alice's things."""
+    keys = {"states": things.state.key, "snapshots": things.snapshot.key}
+    key = keys.get(template.split("/")[1], things.agent.key)
+    return {"key": key, "operation_id": str(things.launch.id), "username": "alice", "name": "alice"}
 
 
 def rows_of_pages() -> dict[str, tuple[str, ...]]:
@@ -83,7 +95,7 @@ def said(answer: Any) -> str:
     """The answer in the words of the rows."""
     if answer.status_code in (302, 301):
         place = answer["Location"].partition("?")[0]
-        if place == "/login" and "next=" in answer["Location"]:
+        if place in ("/login", "/admin/login/") and "next=" in answer["Location"]:
             return "login"
         return "password" if place == "/password" else "ok"
     return {200: "ok", 404: "404", 403: "403"}.get(answer.status_code, "refused")
@@ -105,7 +117,7 @@ def test_pages(gate: list[Any], cast: dict[str, Any], things: SimpleNamespace, r
     if isinstance(cast[who], User):
         client.force_login(cast[who], backend=BACKEND)
     before = snapshot(things)
-    answer = getattr(client, method.lower())(filled(template, values(things)))
+    answer = getattr(client, method.lower())(filled(template, values(things, template)))
     assert said(answer) == PAGES[row][WHO.index(who)], answer.content[:300]
     if said(answer) in {"404", "403", "login", "password"}:
         assert snapshot(things) == before, "who is refused changes nothing"
@@ -137,7 +149,7 @@ def test_anybody_elses_and_missing_things_look_the_same(cast: dict[str, Any], th
         method, template = row.split(" ")
         if answers[WHO.index("stranger")] == "404" and "{" in template:
             ask = getattr(client, method.lower())
-            assert ask(filled(template, values(things))).content == ask(filled(template)).content, row
+            assert ask(filled(template, values(things, template))).content == ask(filled(template)).content, row
 
 
 def snapshot(things: SimpleNamespace) -> tuple[object, ...]:

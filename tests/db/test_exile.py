@@ -14,7 +14,7 @@ from agents.engine.errors import EngineUnreachable
 from agents.management.commands import exile as exile_command
 from agents.models import Agent, AuditEvent, Operation, OperationStep, User
 from agents.operations import exiling, leases
-from agents.operations.errors import Conflict, NotFound, Refused
+from agents.operations.errors import Conflict, NotFound
 from agents.operations.exile import Scope, request_exile
 from agents.operations.launch import request_launch
 from agents.operations.lifecycle import request_cancel, request_eject
@@ -70,7 +70,7 @@ def test_an_administrator_ends_other_peoples(world: World, alice: User, bob: Use
 def test_nobody_else_may(world: World, alice: User, request: pytest.FixtureRequest, who: str, scope: Scope) -> None:
     launched(world, alice)
     person = request.getfixturevalue(who)
-    with pytest.raises(Refused):
+    with pytest.raises(NotFound):
         request_exile(person, scope=scope, person="alice")
     assert not Operation.objects.filter(kind="exile").exists()
     assert AuditEvent.objects.filter(action=f"exile.{scope}", actor=person.username, outcome="refused").exists()

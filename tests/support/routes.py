@@ -13,6 +13,7 @@ NOWHERE: Mapping[str, str] = {
     "key": "f" * 32,
     "operation_id": "00000000-0000-4000-8000-000000000000",
     "username": "nobody",
+    "name": "nobody",
     "object_id": "1",
     "content_type_id": "1",
     "app_label": "agents",
