@@ -15,7 +15,7 @@ from playwright.sync_api import Page, expect
 from tests.browser.pages import fill_launch, log_in
 from tests.support.fixtures import Person
 from tests.support.machine import Traces, docker, run, same_traces
-from tests.support.service import Service
+from tests.support.service import Service, wait_for
 
 pytestmark = pytest.mark.live
 
@@ -33,6 +33,11 @@ def no_image(service: Service) -> None:
     for tag in docker(service.instance, "images", "--format", "{{.Repository}}:{{.Tag}}").split():
         if tag.startswith("jackin/agent-smith-shell:"):
             docker(service.instance, "rmi", "--force", tag)
+
+
+def containers(service: Service) -> set[str]:
+    """Ids of all containers of the engine, those of builds, too."""
+    return set(docker(service.instance, "ps", "-aq").split())
 
 
 def test_output_comes_by_itself_and_a_key_cancels(
@@ -57,9 +62,11 @@ def test_output_comes_by_itself_and_a_key_cancels(
         expect(follow).to_be_checked()
         follow.focus()
         page.keyboard.press("Space")
+        there = containers(service)
         os.kill(guard, signal.SIGCONT)
+        wait_for("the build's first container", lambda: containers(service) - there)
+        os.kill(guard, signal.SIGSTOP)  # the build goes on, some seconds more
         expect(log).to_contain_text("Step 1/")
-        os.kill(guard, signal.SIGSTOP)
         expect(log).to_contain_text("Successfully tagged", timeout=60_000)
         expect(page.locator("#step-network.now")).to_be_visible()
         assert log.evaluate("list => list.scrollHeight > list.clientHeight + 100")

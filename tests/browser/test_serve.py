@@ -82,7 +82,7 @@ def test_the_first_administrator_logs_in_once(service: Service, page: Page, brow
 
 def eject(page: Page) -> None:
     """Press Eject and confirm."""
-    page.get_by_role("link", name=re.compile("Eject")).first.click()
+    page.get_by_role("main").get_by_role("link", name=re.compile("Eject")).first.click()
     page.get_by_role("dialog").get_by_role("button", name="Eject").click()
     expect(page.get_by_text("Ended").first).to_be_visible()
 

@@ -136,7 +136,7 @@ def test_a_state_of_somebody_else_is_not_there(kit: Kit, ben: pwd.struct_passwd,
     reader, writer = os.pipe()
     with pytest.raises(BrokerRefused) as refused:
         kit.client.archive("ben", state.name, with_logins=True, stream=writer)
-    assert refused.value.code == "no-state"
+    assert refused.value.code == "state-account"
     os.close(writer)
     assert os.read(reader, 1) == b""
     os.close(reader)

@@ -32,6 +32,7 @@ class Forger:
     instance: Instance
     agents: list[Any] = dataclasses.field(default_factory=list)  # keys of what was forged
     operations: list[Any] = dataclasses.field(default_factory=list)
+    states: list[Any] = dataclasses.field(default_factory=list)  # keys
 
     def tidy(self) -> None:
         """Take away what was forged: pages of people who share the service go on."""
@@ -45,6 +46,7 @@ class Forger:
             (f"DELETE FROM agents_mountgrant WHERE agent_id IN {forged}", self.agents),
             (f"DELETE FROM agents_operation WHERE id IN {works}", both),
             (f"DELETE FROM agents_agent WHERE id IN {forged}", self.agents),
+            (f"DELETE FROM agents_agentstate WHERE key IN ({', '.join('?' for _ in self.states)})", self.states),
         )
 
     def sql(self, *statements: tuple[str, list[Any]]) -> list[list[list[Any]]]:
@@ -87,13 +89,21 @@ class Forger:
             "runtime": "shell", "state": "starting",
             "workdir": mounts[0]["destination"] if mounts else "/workspace/x",
             "cpus": 1.0, "memory": 2**31, "pids": 512, "image": "", "container_id": "", "created_at": now,
-            "end_reason": "",
+            "end_reason": "", "sidecar": "none",
         } | {name[2:]: value for name, value in changed.items() if name.startswith("a_")}  # fmt: skip
         row = {
             "id": operation, "kind": "launch", "requested_by_id": self.user(asked_by or owner),
             "request": json.dumps({"mounts": mounts}), "state": "queued", "step": "", "lease_owner": "", "attempt": 0,
             "cancel_requested": 0, "error": "", "remedy": "", "failed_step": "", "secrets_needed": 0, "created_at": now,
         } | {name: value for name, value in changed.items() if not name.startswith("a_")}  # fmt: skip
+        state = {
+            "key": uuid.uuid4().hex, "name": agent["name"], "owner_id": agent["owner_id"],
+            "agent_class_id": agent["agent_class_id"], "phase": "kept", "created_at": now,
+        }  # fmt: skip
+        self.insert("agents_agentstate", **state)
+        self.states.append(state["key"])
+        kept = self.one("SELECT id FROM agents_agentstate WHERE key = ?", state["key"])
+        agent, row = {"agent_state_id": kept} | agent, {"agent_state_id": kept} | row
         names, more = ", ".join(agent), ", ".join(row)
         found = f"(SELECT id FROM agents_agent WHERE key = '{agent['key']}')"
         self.sql(
