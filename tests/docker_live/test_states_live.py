@@ -52,7 +52,8 @@ def test_a_state_is_found_again_and_belongs_to_its_owner(service: Service, web: 
         assert (status.st_uid, stat.S_IMODE(status.st_mode) & 0o077) == (owner.home.stat().st_uid, 0) or part.is_file()
     other = web.launch([(str(project), MOUNT, "rw")])
     assert name_of(service, other) != name
-    assert execute(service.instance, other, "cat", "/jackin/state/.claude/.claude.json").count("No such file") == 1
+    assert execute(service.instance, other, "ls", "/jackin/state/plugins.json").strip() == "/jackin/state/plugins.json"
+    assert execute(service.instance, other, "ls", "-A", "/jackin/state/.claude") == ""
     refused = web.launch_form([(str(project), MOUNT, "rw")], state=state)
     assert "runs already" in refused.text
     web.eject(other)
