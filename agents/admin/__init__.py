@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from agents.admin import accounts, agents, audit, classes, grants, operations
+from agents.admin import accounts, agents, audit, classes, grants, operations, states
 
-__all__ = ["accounts", "agents", "audit", "classes", "grants", "operations"]
+__all__ = ["accounts", "agents", "audit", "classes", "grants", "operations", "states"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from django.contrib import admin
@@ -11,6 +11,7 @@ from django.db.models import CharField, Field, JSONField, Model, TextField
 from django.http import HttpRequest
 
 from agents.operations.text import shortened, visible
+from agents.templatetags.jackin import size
 
 MOST_IN_LIST = 120
 MOST_ON_PAGE = 4000
@@ -19,12 +20,18 @@ Column = Callable[[Model], str]
 
 
 @functools.cache  # Django compares columns by identity
-def shown(name: str, *, most: int = MOST_IN_LIST) -> Column:
-    """A column with the text of field `name`: every character visible, cut after `most`."""
+def shown(name: str, *, most: int = MOST_IN_LIST, title: str = "") -> Column:
+    """A column with the text of field `name`, also a related row's (`owner__username`).
 
-    @admin.display(description=name.replace("_", " "), ordering=name)
+    Every character is visible, cut after `most`; a dash where there is nothing.
+    """
+
+    @admin.display(description=title or name.replace("_", " "), ordering=name)
     def column(row: Model) -> str:
-        return visible(shortened(str(getattr(row, name)), most=most), keep="\n\t")
+        value: Any = row
+        for part in name.split("__"):
+            value = getattr(value, part, None)
+        return "–" if value in (None, "") else visible(shortened(str(value), most=most), keep="\n\t")
 
     column.__name__ = name
     return column
@@ -33,6 +40,18 @@ def shown(name: str, *, most: int = MOST_IN_LIST) -> Column:
 def _column_or_name(field: Field[Any, Any]) -> Column | str:
     is_text = isinstance(field, CharField | TextField | JSONField) and not field.choices
     return shown(field.name, most=MOST_ON_PAGE) if is_text else field.name
+
+
+@functools.cache
+def sized(name: str, *, title: str = "") -> Column:
+    """A column with a number of bytes in words."""
+
+    @admin.display(description=title or name.replace("_", " "), ordering=name)
+    def column(row: Model) -> str:
+        return size(getattr(row, name))
+
+    column.__name__ = name
+    return column
 
 
 class NoChange:
@@ -57,7 +76,7 @@ class NoChange:
 class ReadOnlyAdmin(NoChange, admin.ModelAdmin):  # type: ignore[type-arg] # the class is not generic at run time
     """A list, and a page for each row with all its fields but `hidden`."""
 
-    actions = None
+    actions: Sequence[str] | None = None
     list_per_page = 50
     show_full_result_count = False
     hidden: ClassVar[frozenset[str]] = frozenset()

@@ -27,6 +27,11 @@ class MountGrant(models.Model):
 
     class Meta:
         ordering: ClassVar[list[str]] = ["agent", "position"]
+        indexes: ClassVar[list[models.Index]] = [  # the ledger is searched by path, whole or from its beginning
+            models.Index(fields=["real_path"]),
+            models.Index(fields=["source_asked"]),
+            models.Index(fields=["-granted_at"]),
+        ]
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["agent", "position"], name="one_grant_per_position"),
             models.UniqueConstraint(fields=["agent", "destination"], name="one_grant_per_destination"),

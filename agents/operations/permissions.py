@@ -32,6 +32,7 @@ class Action(enum.StrEnum):
     PURGE_STATE = "state.purge"
     PURGE_SNAPSHOT = "snapshot.purge"
     PURGE_ANY = "purge.any"
+    EXPORT_LEDGER = "ledger.export"
     SNAPSHOT_STATE = "state.snapshot"
     VIEW_SNAPSHOT = "snapshot.view"
     RESTORE_SNAPSHOT = "snapshot.restore"
@@ -63,6 +64,7 @@ POLICY: Final[Mapping[Action, frozenset[Role]]] = {
     Action.PURGE_STATE: frozenset({Role.OWNER, Role.ADMINISTRATOR}),
     Action.PURGE_SNAPSHOT: frozenset({Role.OWNER, Role.ADMINISTRATOR}),
     Action.PURGE_ANY: frozenset({Role.ADMINISTRATOR}),
+    Action.EXPORT_LEDGER: frozenset({Role.ADMINISTRATOR}),
     Action.SNAPSHOT_STATE: frozenset({Role.OWNER}),
     Action.VIEW_SNAPSHOT: frozenset({Role.OWNER}),
     Action.RESTORE_SNAPSHOT: frozenset({Role.OWNER}),

@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from agents.models import User
+from agents.models import MountGrant, User
 from agents.operations import (
     accounts,
     exile,
     launch,
+    ledger,
     lifecycle,
     links,
     people,
@@ -45,6 +46,7 @@ ADMINISTRATORS_EMPTY: Final[Answers] = ("login", "404", "404", "refused", "passw
 INCOMPLETE: Final[Answers] = ("login", "refused", "refused", "refused", "password", "login")
 RECORDS: Final[Answers] = ("login", "login", "login", "ok", "password", "login")
 RECORDS_CLOSED: Final[Answers] = ("login", "login", "login", "403", "password", "login")
+RECORDS_404: Final[Answers] = ("login", "login", "login", "ok", "password", "login")
 NOBODY: Final[Answers] = ("login", "404", "404", "404", "password", "login")
 
 PAGES: Final[Mapping[str, Answers]] = {
@@ -96,6 +98,7 @@ PAGES: Final[Mapping[str, Answers]] = {
     "POST /person/{username}/delete": ADMINISTRATORS,
     "POST /person/{username}/administrator": ADMINISTRATORS_EMPTY,  # none already
     "GET /admin/": RECORDS,
+    "POST /admin/agents/mountgrant/export/": RECORDS_404,
     "GET /admin/login/": ("login", "403", "403", "403", "password", "login"),
     "POST /admin/logout/": ("ok", "ok", "ok", "ok", "password", "ok"),
     "GET /admin/password_change/": EVERYBODY,
@@ -157,6 +160,10 @@ OPERATIONS: Final[Mapping[str, tuple[Call, Answers] | None]] = {
         ("403", "ok", "ok", "ok", "ok", "403"),
     ),
     "invitations.make": INSIDE,
+    "ledger.export": (
+        lambda who, a: list(ledger.export(who, grants=MountGrant.objects.all(), asked="")),
+        ADMINISTRATOR,
+    ),
     "invitations.void": INSIDE,
     "ending.end_agents": INSIDE,
     "launch.request_launch": (lambda who, a: launch.request_launch(who, factories.launch_request()), PERSON),

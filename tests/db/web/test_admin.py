@@ -10,12 +10,16 @@ from django.test import Client
 from django.urls import reverse
 
 from agents.models import Agent, AuditEvent, MountGrant, Operation, User
-from agents.operations import audit
+from agents.operations import audit, people
+from agents.operations.people import ROOT
 from tests import factories
 from tests.db.web.html import forbidden, html_of
 
 AtPage = Callable[[User | None], Client]
-MODELS = ["agent", "agentclass", "auditevent", "hostaccount", "mountgrant", "operation", "user"]
+MODELS = [
+    *["agent", "agentclass", "agentstate", "auditevent", "hostaccount", "invitation", "mountgrant", "operation"],
+    *["statesnapshot", "user"],
+]
 
 
 @pytest.fixture
@@ -34,6 +38,8 @@ def records(alice: User) -> Operation:
         granted_by=alice,
         reason="launch",
     )
+    factories.snapshot(factories.state(alice))
+    people.make_link(ROOT, "alice", insecure_http=True)
     audit.record("agent.launch", actor=alice, agent=operation.agent, summary="evil \x1b[31m \u202e summary")
     return operation
 
