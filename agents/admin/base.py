@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 from django.contrib import admin
 from django.db.models import CharField, Field, JSONField, Model, TextField
 from django.http import HttpRequest
+from django.template.defaultfilters import filesizeformat
 
 from agents.operations.text import shortened, visible
-from agents.templatetags.jackin import size
 
 MOST_IN_LIST = 120
 MOST_ON_PAGE = 4000
@@ -48,7 +48,8 @@ def sized(name: str, *, title: str = "") -> Column:
 
     @admin.display(description=title or name.replace("_", " "), ordering=name)
     def column(row: Model) -> str:
-        return size(getattr(row, name))
+        value = getattr(row, name)
+        return "–" if value is None else filesizeformat(value)
 
     column.__name__ = name
     return column
