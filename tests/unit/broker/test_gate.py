@@ -15,6 +15,7 @@ import pytest
 
 from agents.broker import admit, gate
 from agents.broker.protocol import Refusal
+from tests.support.service import wait_for
 
 Gate = tuple[pathlib.Path, "subprocess.Popen[bytes]"]
 
@@ -40,16 +41,17 @@ def waiting(tmp_path: pathlib.Path) -> Iterator[Gate]:
         process.kill()
 
 
+def caught(pid: int) -> int:
+    """The set of signals that the process handles, as a number."""
+    lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1], 16) for line in lines if line.startswith("SigCgt:"))
+
+
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
 def test_a_stop_while_it_waits_ends_it_at_once(waiting: Gate, number: signal.Signals) -> None:
     """It handles the signal: the first process of a container never gets one that it has no handler for."""
     _, process = waiting
-    caught = next(
-        int(line.split()[1], 16)
-        for line in pathlib.Path(f"/proc/{process.pid}/status").read_text().splitlines()
-        if line.startswith("SigCgt:")
-    )
-    assert caught & 1 << (number - 1)
+    wait_for("its handler", lambda: caught(process.pid) & 1 << (number - 1), seconds=10)
     process.send_signal(number)
     output, _ = process.communicate(timeout=5)
     assert output == b"", "what is behind the gate never ran"
