@@ -86,7 +86,10 @@ def _try_all(copy: pathlib.Path, mutants: Sequence[Mutant]) -> list[str]:
         with engine as socket:
             if group:
                 survived += _control(copy, group, socket)
-            survived += [line for one in group if (line := _try(copy, one, socket))]
+            for one in group:
+                survived += [line] if (line := _try(copy, one, socket)) else []
+                if group is slow:  # nobody else's: only one run has the service at a time
+                    _end_leftovers()
     return survived
 
 
@@ -140,7 +143,6 @@ def _try(copy: pathlib.Path, one: Mutant, socket: str) -> str:
         found = _run(copy, [one.test], socket, seconds=SECONDS)
     finally:
         subprocess.run([*git, "--reverse", str(one.path)], check=True)
-        _end_leftovers()
     noticed = found.failed > 0
     print(f"{'noticed' if noticed else 'SURVIVED':8} {one.name} ({time.monotonic() - began:.0f} s)", flush=True)
     return "" if noticed else f"{one.name}: {one.test} does not fail ({found}):\n{found.said}"
