@@ -19,16 +19,8 @@ PATIENCE = 60.0
 HELD = 2  # connections that say nothing more and stay open meanwhile
 GOOD = 0.003  # of the framed messages: each of them costs a process
 REFUSAL = {"ok", "code", "message", "remedy", "index"}
-HARMLESS = {
-    "links",
-    "staged",
-    "release",
-    "unlink",
-    "list_states",
-    "history",
-    "wake",
-    "follow",
-}  # may be answered with more than a refusal
+# May be answered with more than a refusal.
+HARMLESS = {"links", "staged", "release", "unlink", "list_states", "history", "wake", "follow"}
 
 HOW = {"whole": 70, "short": 6, "long": 6, "huge": 6, "twice": 6, "silent": 1, "fds": 5}  # in a hundred
 
