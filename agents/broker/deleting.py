@@ -76,9 +76,10 @@ def _empty(top: int, *, until: float) -> owner.Answer:
         with contextlib.suppress(_TimeIsUp):
             while _once(readable, counted):
                 pass
+        empty = not _names(readable)  # what changed meanwhile is for the next time
     finally:
         os.close(readable)
-    done = not counted.late and not counted.problem
+    done = empty and not counted.problem
     return {"done": done, "removed": counted.removed, "problem": counted.problem}
 
 
@@ -91,11 +92,9 @@ class _Counted:
         self.until = until
         self.removed = 0
         self.problem = ""
-        self.late = False
 
     def check(self) -> None:
         if time.monotonic() > self.until:
-            self.late = True
             raise _TimeIsUp
 
     def note(self, error: OSError) -> None:
