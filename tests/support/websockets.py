@@ -38,13 +38,15 @@ def websocket(
     origin: bytes | None = ORIGIN,
     host: bytes = HOST,
     extra: tuple[tuple[bytes, bytes], ...] = (),
+    path: str = "",
 ) -> WebsocketCommunicator:
     headers = [(b"host", host), *extra]
     if origin is not None:
         headers.append((b"origin", origin))
     if cookie is not None:
         headers.append((b"cookie", cookie))
-    return WebsocketCommunicator(application, f"/ws/agents/{agent.key}/terminal?rows=30&columns=90", headers=headers)
+    address = f"{path or f'/ws/agents/{agent.key}/terminal'}?rows=30&columns=90"
+    return WebsocketCommunicator(application, address, headers=headers)
 
 
 @asynccontextmanager
