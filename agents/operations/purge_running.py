@@ -67,14 +67,26 @@ def _checked(operation: Operation) -> AgentState | StateSnapshot | None:
     target = operation.agent_state or operation.snapshot
     if target is None:
         return None
-    action = Action.PURGE_STATE if isinstance(target, AgentState) else Action.PURGE_SNAPSHOT
-    # Nobody asks where root has deleted a person together with what they kept.
-    may = target.owner.deleted_at is not None if person is None else permissions.can(person, action, target)
-    if not may or not re.fullmatch(r"[0-9a-f]{32}", target.key):
+    if not may_purge(person, target) or not re.fullmatch(r"[0-9a-f]{32}", target.key):
         raise Refused("The one who asked may not purge this.")
     if target.phase != type(target).Phase.PURGING:
         raise Refused("It is not marked for a purge.")
     return target
+
+
+def may_purge(person: User | None, target: AgentState | StateSnapshot) -> bool:
+    """Nobody asks where root has deleted a person together with what they kept."""
+    action = Action.PURGE_STATE if isinstance(target, AgentState) else Action.PURGE_SNAPSHOT
+    return target.owner.deleted_at is not None if person is None else permissions.can(person, action, target)
+
+
+def may_go_on(target: AgentState | StateSnapshot) -> bool:
+    """Whether a purge that came to no end may be gone on with by itself: who asked for the last one may purge it.
+
+    The phase alone proves nothing: a purge that was refused leaves it behind.
+    """
+    last = target.operations.filter(kind=OperationKind.PURGE).order_by("-created_at").first()
+    return last is not None and may_purge(last.requested_by, target)
 
 
 def _purge_state(operation: Operation, state: AgentState, *, engines: Engines, progress: Progress) -> None:

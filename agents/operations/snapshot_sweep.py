@@ -12,7 +12,7 @@ from agents.engine.errors import EngineError
 from agents.models import OPEN_STATES, AuditEvent, Operation, StateSnapshot
 from agents.operations import audit
 from agents.operations.engines import Engines
-from agents.operations.purge_running import delete_snapshot_row
+from agents.operations.purge_running import delete_snapshot_row, may_go_on
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ def sweep(engines: Engines) -> None:
             if not _is_under_way(row.key):
                 _forget(row, engines)
         for row in StateSnapshot.objects.filter(phase=StateSnapshot.Phase.PURGING).select_related("owner"):
-            if not Operation.objects.filter(snapshot=row, state__in=OPEN_STATES).exists():
+            if not Operation.objects.filter(snapshot=row, state__in=OPEN_STATES).exists() and may_go_on(row):
                 engines.archive.remove(row.key)
                 with transaction.atomic(durable=True):
                     delete_snapshot_row(row, actor=None)

@@ -13,6 +13,7 @@ from agents.engine.errors import BrokerRefused, EngineError
 from agents.models import OPEN_STATES, AgentState, AuditEvent, Operation
 from agents.operations import audit, states
 from agents.operations.engines import Engines
+from agents.operations.purge_running import may_go_on
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +27,9 @@ def sweep(engines: Engines) -> None:
     try:
         found = engines.broker.list_states()
         for row in AgentState.objects.filter(phase=AgentState.Phase.PURGING).select_related("owner"):
-            if not Operation.objects.filter(agent_state=row, state__in=OPEN_STATES).exists():
+            busy = Operation.objects.filter(agent_state=row, state__in=OPEN_STATES).exists()
+            never_used = row.last_used_at is None  # of a launch that came to nothing
+            if not busy and states.user_of(row) is None and (never_used or may_go_on(row)):
                 states.remove(row, engines)
         _empty_trash(found.trash, engines)
         for key in sorted(found.kept - set(AgentState.objects.values_list("key", flat=True))):

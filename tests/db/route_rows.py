@@ -192,6 +192,7 @@ OPERATIONS: Final[Mapping[str, tuple[Call, Answers] | None]] = {
         lambda who, a: exile.request_exile(who, scope=Scope.PERSON, person="alice"),
         ADMINISTRATOR,
     ),
+    "purge_running.may_purge": INSIDE,
     "purging.purge_all_of": INSIDE,
     "purging.batch_of": INSIDE,  # the person's own, see test_access
     "purging.request_purge": (
