@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.db.models import QuerySet
@@ -34,9 +34,11 @@ class _ByName(admin.SimpleListFilter):
     """One of at most MOST_CHOICES names; the address takes any name, the search finds all."""
 
     path = ""
+    rows: ClassVar[QuerySet[Any]]
+    name = ""
 
     def names(self) -> Iterable[str]:
-        raise NotImplementedError
+        return self.rows.all().order_by(self.name).values_list(self.name, flat=True)[:MOST_CHOICES]
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         return [(name, visible(name)) for name in self.names()]
@@ -52,11 +54,8 @@ class PersonFilter(_ByName):
     title = "person"
     parameter_name = "person"
     path = "owner__username"
-
-    def names(self) -> Iterable[str]:
-        return (
-            User.objects.filter(deleted_at=None).order_by("username").values_list("username", flat=True)[:MOST_CHOICES]
-        )
+    rows = User.objects.filter(deleted_at=None)
+    name = "username"
 
 
 class GrantedToFilter(PersonFilter):
@@ -67,9 +66,8 @@ class ClassFilter(_ByName):
     title = "class"
     parameter_name = "class"
     path = "agent_class__slug"
-
-    def names(self) -> Iterable[str]:
-        return AgentClass.objects.order_by("slug").values_list("slug", flat=True)[:MOST_CHOICES]
+    rows = AgentClass.objects.all()
+    name = "slug"
 
 
 class GrantedClassFilter(ClassFilter):

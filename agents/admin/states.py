@@ -8,6 +8,7 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
+from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
@@ -17,13 +18,15 @@ from agents.admin.filters import ClassFilter, PersonFilter
 from agents.models import AgentState, StateSnapshot
 from agents.operations import permissions
 from agents.operations.permissions import Action
+from agents.operations.purging import MOST_AT_ONCE
 
 MEGABYTE = 1024**2
-MOST_CHOSEN = 100  # their names travel in one address
 
 
 class OlderFilter(admin.SimpleListFilter):
-    """By the age of what the row stands for."""
+    """By when it was used last: what is in daily use is not old."""
+
+    used = "last_used_at"
 
     title = "age"
     parameter_name = "older"
@@ -35,7 +38,14 @@ class OlderFilter(admin.SimpleListFilter):
         if self.value() not in ("30", "90", "365"):
             return queryset
         before = timezone.now() - datetime.timedelta(days=int(self.value() or 0))
-        return queryset.filter(created_at__lt=before)
+        old: QuerySet[Any] = queryset.annotate(used=Coalesce(self.used, "created_at")).filter(used__lt=before)
+        return old
+
+
+class SnapshotOlderFilter(OlderFilter):
+    """By when it was taken."""
+
+    used = "created_at"
 
 
 class LargerFilter(admin.SimpleListFilter):
@@ -65,9 +75,9 @@ class Purgeable(ReadOnlyAdmin):
 
     @admin.action(description="Purge …")
     def purge_chosen(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponseRedirect | None:
-        keys = list(queryset.values_list("key", flat=True)[: MOST_CHOSEN + 1])
-        if len(keys) > MOST_CHOSEN:
-            self.message_user(request, f"Choose at most {MOST_CHOSEN} at a time.", messages.ERROR)
+        keys = list(queryset.values_list("key", flat=True)[: MOST_AT_ONCE + 1])
+        if len(keys) > MOST_AT_ONCE:
+            self.message_user(request, f"Choose at most {MOST_AT_ONCE} at a time.", messages.ERROR)
             return None
         return HttpResponseRedirect(f"{reverse('purge')}?{urllib.parse.urlencode([(self.key, one) for one in keys])}")
 
@@ -105,6 +115,6 @@ class StateSnapshotAdmin(Purgeable):
         shown("reason"),
     )
     list_display_links = ("created_at",)
-    list_filter = ("phase", PersonFilter, ClassFilter, OlderFilter, LargerFilter, "with_logins")
+    list_filter = ("phase", PersonFilter, ClassFilter, SnapshotOlderFilter, LargerFilter, "with_logins")
     list_select_related = ("owner", "agent_class")
     search_fields = ("state_name", "owner__username", "key")

@@ -14,19 +14,17 @@ from agents.models import (
     AgentStatus,
     Operation,
     OperationKind,
-    OperationState,
-    OperationStep,
     StateSnapshot,
     User,
 )
 from agents.operations import audit, permissions, states
 from agents.operations.ejecting import queue_again
+from agents.operations.endings import fail_operation, succeed_operation
 from agents.operations.engines import Engines
 from agents.operations.errors import OperationError, Refused, Unavailable
 from agents.operations.leases import LeaseLost
 from agents.operations.permissions import Action
-from agents.operations.progress import Progress, explain, remedy_of
-from agents.operations.transitions import move_operation
+from agents.operations.progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +51,7 @@ def run_purge(operation: Operation, *, engines: Engines) -> None:
     except Exception as error:
         if not isinstance(error, OperationError | EngineError):
             logger.exception("operation %s: purge failed", operation.id.hex)
-        _fail(operation, error, progress)
+        fail_operation(operation, error, progress)
 
 
 def _checked(operation: Operation) -> AgentState | StateSnapshot | None:
@@ -107,7 +105,7 @@ def _purge_state(operation: Operation, state: AgentState, *, engines: Engines, p
         progress.flush()
         with transaction.atomic(durable=True):
             states.delete_row(state, actor=operation.requested_by)
-            _succeed(operation, progress)
+            succeed_operation(operation, progress)
 
 
 def _wait_for_end(state: AgentState, progress: Progress) -> None:
@@ -131,7 +129,7 @@ def _purge_snapshot(
         with transaction.atomic(durable=True):
             if snapshot is not None:
                 delete_snapshot_row(snapshot, actor=operation.requested_by)
-            _succeed(operation, progress)
+            succeed_operation(operation, progress)
 
 
 def delete_snapshot_row(snapshot: StateSnapshot, *, actor: User | None) -> None:
@@ -139,26 +137,3 @@ def delete_snapshot_row(snapshot: StateSnapshot, *, actor: User | None) -> None:
     gone, _ = StateSnapshot.objects.filter(pk=snapshot.pk, phase=StateSnapshot.Phase.PURGING).delete()
     if gone:
         audit.record("snapshot.purged", actor=actor, summary=f"{snapshot} of {snapshot.owner.get_username()}")
-
-
-def _succeed(operation: Operation, progress: Progress) -> None:
-    mine = {"lease_owner": operation.lease_owner}
-    if not move_operation(operation, OperationState.SUCCEEDED, actor=operation.requested_by, only_if=mine):
-        raise LeaseLost
-    progress.close_steps(running=OperationStep.State.SUCCEEDED)
-
-
-def _fail(operation: Operation, error: Exception, progress: Progress) -> None:
-    with transaction.atomic(durable=True):
-        moved = move_operation(
-            operation,
-            OperationState.FAILED,
-            actor=operation.requested_by,
-            only_if={"lease_owner": operation.lease_owner},
-            error=explain(error),
-            remedy=remedy_of(error),
-            failed_step=operation.step,
-        )
-        if not moved:
-            raise LeaseLost
-        progress.close_steps(running=OperationStep.State.FAILED)

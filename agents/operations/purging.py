@@ -3,39 +3,52 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import secrets
 from collections.abc import Sequence
 
 from django.db import IntegrityError, transaction
 
 from agents.models import AgentState, AgentStatus, Operation, OperationKind, StateSnapshot, User
-from agents.operations import audit, gateway, permissions
+from agents.operations import audit, gateway
+from agents.operations import snapshots as kept_snapshots
 from agents.operations import states as kept_states
 from agents.operations.errors import Conflict, NotFound, Refused, Unavailable
 from agents.operations.launch import add_steps
 from agents.operations.lifecycle import queue_eject
 from agents.operations.permissions import Action
 
-MOST_AT_ONCE = 500
+MOST_AT_ONCE = 100  # their names travel in one address
 STATE_STEPS = ("purge-check", "purge-eject", "purge")
 SNAPSHOT_STEPS = ("purge-check", "purge")
 
 
 def request_purge(
-    user: User, *, states: Sequence[str] = (), snapshots: Sequence[str] = (), eject: bool = False
+    user: User,
+    *,
+    states: Sequence[str] = (),
+    snapshots: Sequence[str] = (),
+    eject: bool = False,
+    shown: str | None = None,
 ) -> list[Operation]:
     """Queue the purge of states and snapshots, named by their keys; all of them or none.
 
-    From now on nothing else can be begun with them. `eject` ends the agents that use a state first.
-    Raises NotFound, Conflict (in use, busy, too many).
+    From now on nothing else can be begun with them. `eject` ends the agents that use a state first; `shown` is the
+    `digest` of what the person saw: nothing else goes.
+    Raises NotFound, Conflict (in use, busy, too many, changed since it was shown).
     """
     if len(states) + len(snapshots) > MOST_AT_ONCE:
         raise Conflict(f"At most {MOST_AT_ONCE} can be purged at once.")
-    found = [_state(user, key) for key in dict.fromkeys(states)]
-    stored = [_snapshot(user, key) for key in dict.fromkeys(snapshots)]
+    # Before the transaction, too: a refusal is written down, and stays.
+    kept_states.get_states(user, states, action=Action.PURGE_STATE)
+    kept_snapshots.get_snapshots(user, snapshots, action=Action.PURGE_SNAPSHOT)
     batch = secrets.token_hex(16)
     try:
         with transaction.atomic(durable=True):
+            found = kept_states.get_states(user, states, action=Action.PURGE_STATE)
+            stored = kept_snapshots.get_snapshots(user, snapshots, action=Action.PURGE_SNAPSHOT)
+            if shown is not None and digest(found, stored) != shown:
+                raise Conflict("What will go has changed since it was shown.", remedy="Look at it again.")
             made = [_purge_state(user, state, batch, eject=eject) for state in found]
             made += [_purge_snapshot(user, snapshot, batch) for snapshot in stored]
     except IntegrityError:
@@ -66,24 +79,20 @@ def purge_all_of(owner: User, *, by: User | None) -> list[Operation]:
     return made
 
 
+def digest(states: Sequence[AgentState], snapshots: Sequence[StateSnapshot]) -> str:
+    """Stands for all that the page says of what will go: names, owners, sizes, logins, and whether an agent runs."""
+    fields = ("key", "name", "owner_id", "size", "entries", "has_logins", "in_use")  # the last one is an annotation
+    said = [tuple(getattr(one, name, None) for name in fields) for one in states]
+    said += [(one.key, one.owner_id, one.size, one.with_logins) for one in snapshots]
+    return hashlib.sha256(repr(said).encode()).hexdigest()
+
+
 def batch_of(user: User, batch: str) -> list[Operation]:
     """The operations of one request, in order. Raises NotFound for a batch that is not the person's own."""
     rows = Operation.objects.filter(kind=OperationKind.PURGE, request__batch=str(batch), requested_by=user)
     found = list(rows.select_related("agent_state", "snapshot").order_by("created_at", "pk"))
     if not found:
         raise NotFound
-    return found
-
-
-def _state(user: User, key: str) -> AgentState:
-    return kept_states.get_state(user, key, action=Action.PURGE_STATE)
-
-
-def _snapshot(user: User, key: str) -> StateSnapshot:
-    found = StateSnapshot.objects.select_related("owner").filter(key=str(key)).first()
-    if found is None:
-        raise NotFound
-    permissions.check(user, Action.PURGE_SNAPSHOT, found)
     return found
 
 

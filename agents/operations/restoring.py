@@ -11,12 +11,13 @@ from agents.engine.archives import Manifest
 from agents.engine.errors import BrokerRefused, BrokerUnreachable, EngineError
 from agents.models import LIVE_STATES, Agent, AgentState, Operation, StateSnapshot
 from agents.operations import audit, snapshot_policy
+from agents.operations.endings import fail_operation, succeed_operation
 from agents.operations.engines import Engines
 from agents.operations.errors import Conflict, OperationError
 from agents.operations.leases import LeaseLost
 from agents.operations.progress import Progress
 from agents.operations.snapshot_policy import WantedRestore
-from agents.operations.snapshotting import Taking, check_attempts, discard, fail, keep, making, succeed, teller
+from agents.operations.snapshotting import Taking, check_attempts, discard, keep, making, teller
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class Restoring:
                     operation=self._operation,
                     summary=f"{wanted.snapshot}, as {target.name}",
                 )
-                succeed(self._operation, self._progress)
+                succeed_operation(self._operation, self._progress)
 
     def undo(self, error: Exception) -> None:
         """Nothing is left but, where the state may have been replaced, the snapshot of what it was."""
@@ -73,7 +74,7 @@ class Restoring:
             self._forget_new_state()
         elif StateSnapshot.objects.filter(key=self._operation.id.hex, phase=StateSnapshot.Phase.KEPT).exists():
             note = "The snapshot of what was there before is kept."
-        fail(self._operation, error, self._progress, note=note)
+        fail_operation(self._operation, error, self._progress, note=note)
 
     def _manifest(self, wanted: WantedRestore) -> Manifest:
         manifest = self._engines.archive.manifest(wanted.snapshot.key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
@@ -47,6 +47,17 @@ def get_snapshot(person: Person, key: str, *, action: Action = Action.VIEW_SNAPS
         raise NotFound
     permissions.check(person, action, found)
     return found
+
+
+def get_snapshots(person: Person, keys: Sequence[str], *, action: Action) -> list[StateSnapshot]:
+    """All of them, in order, if `person` may do `action` with each; otherwise NotFound."""
+    rows = StateSnapshot.objects.select_related("state", "owner", "agent_class").filter(key__in=set(keys))
+    found = {one.key: one for one in rows}
+    if len(found) != len(set(keys)):
+        raise NotFound
+    for one in found.values():
+        permissions.check(person, action, one)
+    return [found[key] for key in dict.fromkeys(keys)]
 
 
 def request_snapshot(user: User, state_key: str, *, with_logins: bool = False, reason: str = "") -> Operation:

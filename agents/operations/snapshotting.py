@@ -11,15 +11,14 @@ from django.utils import timezone
 from agents.engine.archives import Draft, Manifest, Told
 from agents.engine.errors import ArchiveRefused, EngineError
 from agents.engine.types import Packed
-from agents.models import AgentState, Operation, OperationState, OperationStep, StateSnapshot, User
+from agents.models import AgentState, Operation, StateSnapshot, User
 from agents.operations import audit, freezing, snapshot_policy
+from agents.operations.endings import fail_operation, succeed_operation
 from agents.operations.engines import Engines
-from agents.operations.errors import Cancelled, OperationError, Unavailable
+from agents.operations.errors import OperationError, Unavailable
 from agents.operations.leases import MOST_ATTEMPTS, LeaseLost
-from agents.operations.permissions import Action
-from agents.operations.progress import Progress, explain, is_cancel, remedy_of
+from agents.operations.progress import Progress
 from agents.operations.snapshots import live_agent
-from agents.operations.transitions import move_operation
 
 logger = logging.getLogger(__name__)
 
@@ -40,14 +39,14 @@ def run_snapshot(operation: Operation, *, engines: Engines) -> None:
         with transaction.atomic(durable=True):
             keep(row, manifest)
             Operation.objects.filter(pk=operation.pk).update(snapshot=row)
-            succeed(operation, progress)
+            succeed_operation(operation, progress)
     except LeaseLost:
         raise
     except Exception as error:
         if not isinstance(error, OperationError | EngineError):
             logger.exception("operation %s: snapshot failed", operation.id.hex)
         discard(operation, engines=engines)
-        fail(operation, error, progress)
+        fail_operation(operation, error, progress)
 
 
 class Taking:
@@ -200,33 +199,3 @@ def discard(operation: Operation, *, engines: Engines) -> None:
         logger.warning("snapshot %s: not removed yet: %s", row.key, error.message)
         return
     row.delete()
-
-
-def succeed(operation: Operation, progress: Progress) -> None:
-    """End the operation well; inside the caller's transaction. Raises LeaseLost."""
-    mine = {"lease_owner": operation.lease_owner}
-    if not move_operation(operation, OperationState.SUCCEEDED, actor=operation.requested_by, only_if=mine):
-        raise LeaseLost
-    progress.close_steps(running=OperationStep.State.SUCCEEDED)
-
-
-def fail(operation: Operation, error: Exception, progress: Progress, *, note: str = "") -> None:
-    """Write down that it failed, or was cancelled. Raises LeaseLost."""
-    cancelled = is_cancel(error)
-    text = "It was cancelled; nothing of it is left." if cancelled else explain(error)
-    with transaction.atomic(durable=True):
-        moved = move_operation(
-            operation,
-            OperationState.CANCELLED if cancelled else OperationState.FAILED,
-            actor=operation.requested_by,
-            only_if={"lease_owner": operation.lease_owner},
-            error=f"{text} {note}".strip(),
-            remedy="" if cancelled else remedy_of(error),
-            failed_step="" if cancelled else operation.step,
-        )
-        if not moved:
-            raise LeaseLost
-        progress.close_steps(running=OperationStep.State.FAILED)
-        if not cancelled and isinstance(error, OperationError) and not isinstance(error, Cancelled | Unavailable):
-            action = Action.SNAPSHOT_STATE if operation.kind == "snapshot" else Action.RESTORE_SNAPSHOT
-            audit.record_refusal(action, actor=operation.requested_by, operation=operation, summary=error.message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet
@@ -44,6 +45,16 @@ def get_state(person: Person, key: str, *, action: Action = Action.VIEW_STATE) -
         raise NotFound
     permissions.check(person, action, found)
     return found
+
+
+def get_states(person: Person, keys: Sequence[str], *, action: Action) -> list[AgentState]:
+    """All of them, in order, if `person` may do `action` with each; otherwise NotFound."""
+    found = {one.key: one for one in _described(AgentState.objects.filter(key__in=set(keys)))}
+    if len(found) != len(set(keys)):
+        raise NotFound
+    for one in found.values():
+        permissions.check(person, action, one)
+    return [found[key] for key in dict.fromkeys(keys)]
 
 
 def offered_for(person: Person) -> QuerySet[AgentState]:

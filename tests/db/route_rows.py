@@ -30,6 +30,7 @@ from agents.operations import (
     terminals,
 )
 from agents.operations.exile import Scope
+from agents.operations.permissions import Action
 from tests import factories
 
 WHO: Final = ("anonymous", "stranger", "owner", "administrator", "must change password", "disabled")
@@ -200,12 +201,17 @@ OPERATIONS: Final[Mapping[str, tuple[Call, Answers] | None]] = {
         ("404", "404", "ok", "ok", "404", "404"),
     ),
     "retrying.request_retry": (lambda who, a: retrying.request_retry(who, a.failed.id), OWNER),
+    "snapshots.get_snapshots": (
+        lambda who, a: snapshots.get_snapshots(who, [a.snapshot.key], action=Action.VIEW_SNAPSHOT),
+        OWNER,
+    ),
     "snapshots.get_snapshot": (lambda who, a: snapshots.get_snapshot(who, a.snapshot.key), OWNER),
     "snapshots.request_restore": (lambda who, a: snapshots.request_restore(who, a.snapshot.key), OWNER),
     "snapshots.request_snapshot": (lambda who, a: snapshots.request_snapshot(who, a.state.key), OWNER),
     "snapshots.snapshots_for": (lambda who, a: list(snapshots.snapshots_for(who)), NOTHING_SHOWN),
     "states.all_states": (lambda who, a: list(states.all_states(who)), NOTHING_SHOWN),
     "states.for_launch": INSIDE,
+    "states.get_states": (lambda who, a: states.get_states(who, [a.state.key], action=Action.VIEW_STATE), OWNER),
     "states.get_state": (lambda who, a: states.get_state(who, a.state.key), OWNER),
     "states.offered_for": (lambda who, a: list(states.offered_for(who)), NOTHING_SHOWN),
     "states.problem_of": INSIDE,

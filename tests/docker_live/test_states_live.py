@@ -34,6 +34,15 @@ def name_of(service: Service, agent: str) -> str:
     return docker(service.instance, "inspect", "-f", "{{.Name}}", container_of(service.instance, agent)).strip(" /\n")
 
 
+def asked(web: WebClient, page: str, state: str) -> dict[str, str]:
+    """The fields of the purge form as the page shows them; the name is typed where it is asked for."""
+    text = web.get(page).text
+    found = re.search(r'name="shown" value="([0-9a-f]{64})"', text)
+    assert found, text
+    typed = re.search(r"Type <code>([^<]*)</code>", text)
+    return {"state": state, "shown": found.group(1), "confirm": typed.group(1) if typed else ""}
+
+
 def test_a_state_is_found_again_and_belongs_to_its_owner(service: Service, web: WebClient, owner: Person) -> None:
     project = owner.directory("states")
     first = web.launch([(str(project), MOUNT, "rw")])
@@ -87,8 +96,8 @@ def test_a_purge_takes_files_and_row(service: Service, web: WebClient, owner: Pe
         "cd /jackin/state; mkdir -p a/b/c; ln -s / a/root; touch a/b/c/x; chmod 000 a/b/c a/b; mkfifo pipe",
     )  # fmt: skip
     page = f"/states/purge?state={state}"
-    assert "uses its state" in web.post("/states/purge", {"state": state}, page=page).text
-    answer = web.post("/states/purge", {"state": state, "eject": "on"}, page=page)
+    assert "uses its state" in web.post("/states/purge", asked(web, page, state), page=page).text
+    answer = web.post("/states/purge", asked(web, page, state) | {"eject": "on"}, page=page)
     operation = answer.url.removeprefix(service.url)
     assert "/operations/" in operation, answer.text
 

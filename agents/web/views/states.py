@@ -10,7 +10,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from agents.models import AgentState
 from agents.operations import purging, snapshots, states
-from agents.operations.errors import OperationError
+from agents.operations.errors import Conflict, OperationError
 from agents.operations.permissions import Action
 from agents.web.auth import signed_in
 from agents.web.http import Request
@@ -45,16 +45,13 @@ def state(request: Request, key: str) -> HttpResponse:
 def purge(request: Request) -> HttpResponse:
     """What will go, named by `state` (several times) in the address; then a typed word where much is lost."""
     asked = request.POST if request.method == "POST" else request.GET
-    chosen = [
-        states.get_state(request.user, key, action=Action.PURGE_STATE)
-        for key in dict.fromkeys(asked.getlist("state")[: purging.MOST_AT_ONCE])
-    ]
-    kept = [
-        snapshots.get_snapshot(request.user, key, action=Action.PURGE_SNAPSHOT)
-        for key in dict.fromkeys(asked.getlist("snapshot")[: purging.MOST_AT_ONCE])
-    ]
-    if not chosen and not kept:
+    keys, kept_keys = asked.getlist("state"), asked.getlist("snapshot")
+    if not keys and not kept_keys:
         return redirect("states")
+    if len(keys) + len(kept_keys) > purging.MOST_AT_ONCE:
+        raise Conflict(f"At most {purging.MOST_AT_ONCE} can be purged at once.", remedy="Choose fewer.")
+    chosen = states.get_states(request.user, keys, action=Action.PURGE_STATE)
+    kept = snapshots.get_snapshots(request.user, kept_keys, action=Action.PURGE_SNAPSHOT)
     word = _word(chosen, len(chosen) + len(kept))
     context: dict[str, Any] = {
         "here": "states",
@@ -62,18 +59,21 @@ def purge(request: Request) -> HttpResponse:
         "snapshots": kept,
         "count": len(chosen) + len(kept),
         "typed": word,
-        "in_use": [one for one in chosen if states.user_of(one)],
+        "in_use": [one for one in chosen if getattr(one, "in_use", False)],
+        "digest": purging.digest(chosen, kept),
     }
     if request.method != "POST":
         return render(request, "agents/purge.html", context)
-    if word and request.POST.get("confirm", "").strip() != word:
-        return render(request, "agents/purge.html", context | {"is_wrong": True}, status=400)
+    typed = request.POST.get("confirm", "")
+    if word and typed.strip() != word:
+        return render(request, "agents/purge.html", context | {"is_wrong": True, "wrong": typed}, status=400)
     try:
         made = purging.request_purge(
             request.user,
             states=[one.key for one in chosen],
             snapshots=[one.key for one in kept],
             eject=request.POST.get("eject") == "on",
+            shown=request.POST.get("shown", ""),
         )
     except OperationError as refusal:
         return render(request, "agents/purge.html", context | {"refusal": refusal}, status=refusal.status)

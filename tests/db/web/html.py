@@ -102,3 +102,10 @@ def forbidden(html: str) -> list[str]:
             if name in ("src", "href", "action") and re.match(r"(?i)\s*(javascript:|data:|//|https?:)", value or ""):
                 found.append(f"{element.tag} {name}={value}")
     return found
+
+
+def shown_on(page: str) -> str:
+    """The hidden field that says what the page of a purge showed."""
+    found = re.search(r'name="shown" value="([0-9a-f]{64})"', page)
+    assert found
+    return found.group(1)

@@ -9,6 +9,7 @@ from django.test import Client
 
 from agents.models import Agent, AgentStatus, AuditEvent, Operation, StateSnapshot, User
 from tests import factories
+from tests.db.web.html import shown_on
 
 AtPage = Callable[[User | None], Client]
 
@@ -82,7 +83,8 @@ def test_what_became_of_a_purge_is_for_who_asked_for_it(
     wrong = at_page(alice).post("/states/purge", {"state": keys, "confirm": "3"})
     assert wrong.status_code == 400
     assert not Operation.objects.filter(kind="purge").exists()
-    answer = at_page(alice).post("/states/purge", {"state": keys, "confirm": "2"})
+    shown = shown_on(at_page(alice).get(f"/states/purge?state={keys[0]}&state={keys[1]}").content.decode())
+    answer = at_page(alice).post("/states/purge", {"state": keys, "confirm": "2", "shown": shown})
     assert answer.status_code == 302
     assert [at_page(who).get(answer["Location"]).status_code for who in (alice, bob, admin)] == [200, 404, 404]
     assert Operation.objects.filter(kind="purge", state="queued").count() == 2
