@@ -25,6 +25,10 @@ def sleeps(pid: int) -> bool:
     return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] == "S"
 
 
+def handle_hang_ups() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @pytest.fixture
 def waiting(tmp_path: pathlib.Path) -> Iterator[Gate]:
     """A gate that waits, with the script's directory moved to one of ours."""
@@ -33,7 +37,8 @@ def waiting(tmp_path: pathlib.Path) -> Iterator[Gate]:
     script = tmp_path / "here"
     script.write_text((tmp_path / "gate").read_text().replace(gate.GATE_DIR, str(tmp_path)))
     argv = [f"{tmp_path}/busybox", "sh", str(script), f"{tmp_path}/busybox", "echo", "through"]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
+    # A shell cannot handle what it was started with as ignored, as below nohup.
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, preexec_fn=handle_hang_ups) as process:
         until = time.monotonic() + 10
         while not sleeps(process.pid) and time.monotonic() < until:
             select.select([], [], [], 0.01)
