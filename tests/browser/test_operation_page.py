@@ -13,9 +13,9 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.pages import fill_launch, log_in
-from tests.support.fixtures import Person
+from tests.support.fixtures import Person, logged_in
 from tests.support.machine import Traces, docker, run, same_traces
-from tests.support.service import Service
+from tests.support.service import Service, wait_for
 
 pytestmark = pytest.mark.live
 
@@ -38,6 +38,9 @@ def no_image(service: Service) -> None:
 def test_output_comes_by_itself_and_a_key_cancels(
     service: Service, page: Page, owner: Person, project: pathlib.Path, no_image: None
 ) -> None:
+    web = logged_in(service, owner)
+    web.post("/exile", {})  # what earlier tests left running: all of it ends below, too
+    wait_for("no agent of hers", lambda: "There is no agent to eject" in web.get("/exile").text, seconds=60)
     before = Traces.of(service.instance)
     log_in(page, owner)
     page.set_viewport_size({"width": 1280, "height": 400})

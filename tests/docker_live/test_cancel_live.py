@@ -144,7 +144,8 @@ def test_a_build_step_that_hangs_is_cancelled(service: Service, world: World, la
     with working(world):
         # It is shown although nothing follows it: who waits sees where it hangs.
         wait_for("its output", lambda: OperationLog.objects.filter(text__contains="output-of-a-step").exists())
-        assert docker(service.instance, "ps", "-q", "--filter", "status=running").strip()
+        # The output is read before the engine itself calls the container running.
+        wait_for("the step", lambda: docker(service.instance, "ps", "-q", "--filter", "status=running").strip())
         cancel(launched)
     same_traces(service.instance, before, seconds=SOON)
 
